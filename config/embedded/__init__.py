@@ -1,0 +1,1 @@
+"""What `make run` and the tests start themselves: a PostgreSQL from the package index."""

@@ -1,0 +1,192 @@
+"""Every setting that the environment can give, declared once: name, type, default, what it does.
+
+`python manage.py configuration` lists them and docs/configuration.md is generated from them, so a
+variable that is not declared here does not exist. Values are read when `config.settings` loads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class SettingInvalid(Exception):
+    """A variable holds a value that does not fit; the sentence names it and says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One variable: how it is called, read, and explained."""
+
+    name: str
+    default: T
+    parse: Callable[[str], T]
+    expects: str
+    help: str
+    secret: bool = False
+
+    def read(self, environment: Mapping[str, str] | None = None) -> T:
+        """Return the variable's value, or its default where it is unset or empty.
+
+        Raises SettingInvalid, naming the variable, where the text does not parse.
+        """
+        text = (os.environ if environment is None else environment).get(self.name, "").strip()
+        if not text:
+            return self.default
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            shown = "(hidden)" if self.secret else repr(text)
+            raise SettingInvalid(f"{self.name} is {shown}; it must be {self.expects}.") from error
+
+
+SETTINGS: dict[str, Setting[object]] = {}
+
+
+def _declare(setting: Setting[T]) -> Setting[T]:
+    SETTINGS[setting.name] = setting  # type: ignore[assignment]
+    return setting
+
+
+def _boolean(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True}
+    known |= {"0": False, "false": False, "no": False, "off": False}
+    try:
+        return known[text.lower()]
+    except KeyError as error:
+        raise ValueError(text) from error
+
+
+def _text(name: str, default: str, help_: str, *, secret: bool = False) -> Setting[str]:
+    return _declare(Setting(name, default, str, "text", help_, secret))
+
+
+def _whole(name: str, default: int, help_: str, *, least: int = 0) -> Setting[int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise ValueError(text)
+        return number
+
+    return _declare(Setting(name, default, parse, f"a whole number, {least} or more", help_))
+
+
+def _switch(name: str, *, default: bool, help_: str) -> Setting[bool]:
+    return _declare(Setting(name, default, _boolean, "true or false", help_))
+
+
+def _words(name: str, default: tuple[str, ...], help_: str) -> Setting[tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in text.split(",") if word.strip())
+
+    return _declare(Setting(name, default, parse, "words separated by commas", help_))
+
+
+def declared() -> Iterator[Setting[object]]:
+    """Every setting, in the order of declaration."""
+    yield from SETTINGS.values()
+
+
+DEBUG = _switch(
+    "FAREBOX_DEBUG", default=False, help_="Django's debug pages. Never on in production."
+)
+SECRET_KEY = _text(
+    "FAREBOX_SECRET_KEY",
+    "",
+    "Signs sessions and form tokens. Required unless FAREBOX_DEBUG is on; 50 random characters.",
+    secret=True,
+)
+ALLOWED_HOSTS = _words(
+    "FAREBOX_ALLOWED_HOSTS", ("localhost", "127.0.0.1", "[::1]"), "Host names served."
+)
+BASE_URL = _text(
+    "FAREBOX_BASE_URL",
+    "http://127.0.0.1:8402",
+    "Where customers reach Farebox: links in problems, remedies, mails and Stripe's returns.",
+)
+HTTPS = _switch(
+    "FAREBOX_HTTPS",
+    default=False,
+    help_="Served over HTTPS: secure cookies and strict transport security.",
+)
+DATABASE_URL = _text(
+    "FAREBOX_DATABASE_URL",
+    "",
+    "PostgreSQL 15 or newer: postgresql://user:password@host:5432/name. "
+    "Empty: the embedded one that `make run` starts.",
+    secret=True,
+)
+BROKER_URL = _text(
+    "FAREBOX_BROKER_URL",
+    "",
+    "Celery's broker (amqp://, redis://, pgmq://). Empty: pgmq on the same PostgreSQL.",
+    secret=True,
+)
+GATE_QUEUE = _whole(
+    "FAREBOX_GATE_QUEUE",
+    20_000,
+    "Calls that may wait in one gate process before further ones get 503 overloaded.",
+    least=1,
+)
+GATE_BATCH = _whole(
+    "FAREBOX_GATE_BATCH", 512, "Calls decided and written by one statement at most.", least=1
+)
+GATE_COPIES = _whole(
+    "FAREBOX_GATE_COPIES",
+    50_000,
+    "Customers whose state a gate process keeps in memory, about 3 kB each.",
+    least=1,
+)
+GATE_DEADLINE_MS = _whole(
+    "FAREBOX_GATE_DEADLINE_MS",
+    2_000,
+    "How long a call may wait for the database before it gets 503 unavailable.",
+    least=50,
+)
+GATE_STATEMENT_TIMEOUT_MS = _whole(
+    "FAREBOX_GATE_STATEMENT_TIMEOUT_MS", 1_500, "PostgreSQL's limit on one statement.", least=50
+)
+EVENT_MAX_AGE_DAYS = _whole(
+    "FAREBOX_EVENT_MAX_AGE_DAYS", 90, "How far back an event's time may lie.", least=1
+)
+EVENT_MAX_AHEAD_S = _whole(
+    "FAREBOX_EVENT_MAX_AHEAD_S", 300, "How far ahead of our clock an event's time may lie."
+)
+STRIPE_API_KEY = _text(
+    "STRIPE_API_KEY", "", "sk_test_… or sk_live_…. Empty: the local simulator.", secret=True
+)
+STRIPE_API_BASE = _text(
+    "FAREBOX_STRIPE_API_BASE",
+    "",
+    "Another address for Stripe's API: the simulator's. Empty: Stripe itself.",
+)
+STRIPE_WEBHOOK_SECRET = _text(
+    "FAREBOX_STRIPE_WEBHOOK_SECRET",
+    "",
+    "whsec_…: verifies what arrives at /api/v1/stripe/webhook.",
+    secret=True,
+)
+BILLING_TICK_S = _whole(
+    "FAREBOX_BILLING_TICK_S",
+    60,
+    "Seconds between two looks of the beat at pending work (closing, pushing, inbox, rollups).",
+    least=1,
+)
+CLOSE_GRACE_S = _whole(
+    "FAREBOX_CLOSE_GRACE_S",
+    3_600,
+    "Seconds after a period's end in which late events still join its invoice.",
+)
+METRICS_KEY = _text(
+    "FAREBOX_METRICS_KEY",
+    "",
+    "What Prometheus sends as bearer to /metrics. Empty: anybody who reaches it may read it.",
+    secret=True,
+)
+LOG_LEVEL = _text("FAREBOX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
+LOG_FORMAT = _text("FAREBOX_LOG_FORMAT", "json", "json for machines, console for people.")
+EMAIL_FROM = _text("FAREBOX_EMAIL_FROM", "billing@localhost", "Sender of mails to customers.")

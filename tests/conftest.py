@@ -1,0 +1,85 @@
+"""What every test may ask for. The database server itself is started by tests/cluster.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import TransactionTestCase
+
+ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("default", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=1_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("FAREBOX_TEST_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data that lies beside the project; skips where there is none."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("reference data is not here: no ../shared beside the project")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_settings() -> None:
+    """Hash passwords quickly, and look for static files when asked instead of at every client."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_flush() -> None:
+    """Let tests that commit empty only the tables that they filled.
+
+    Django's own flush truncates all of them, makes permissions anew and forgets the partitioned
+    table: half a second for each of hundreds of tests, and rows that stay.
+    """
+
+    tables: list[str] = []
+
+    def flush(_case: TransactionTestCase) -> None:
+        with connection.cursor() as cursor:
+            if not tables:
+                cursor.execute(_TABLES)
+                tables.extend(name for (name,) in cursor.fetchall())
+            cursor.execute(
+                " UNION ALL ".join(f"SELECT '{t}' WHERE EXISTS (SELECT FROM {t})" for t in tables)
+            )
+            filled = [name for (name,) in cursor.fetchall()]
+            if _GUARDED.isdisjoint(filled):
+                # Foreign keys are checked at the end, so one transaction needs no order.
+                cursor.execute(";".join(["BEGIN", *(f"DELETE FROM {t}" for t in filled), "COMMIT"]))
+            else:
+                cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
+            cursor.execute(
+                "INSERT INTO accounts_catalogueversion (id, version) VALUES (1, 0)"
+                " ON CONFLICT DO NOTHING"
+            )
+
+    TransactionTestCase._fixture_teardown = flush  # type: ignore[attr-defined]
+
+
+# From these the database lets nothing be deleted, only all at once.
+_GUARDED = frozenset(
+    {
+        "billing_invoice",
+        "billing_invoiceline",
+        "billing_ledgerentry",
+        "billing_ledgerposting",
+        "billing_planentitlement",
+        "billing_planversion",
+    }
+)
+_TABLES = """
+SELECT format('%I', relname) FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+   AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission',
+                       'accounts_catalogueversion')
+"""
