@@ -1,0 +1,137 @@
+"""The copy of one customer's metering state that decisions are made over.
+
+Everything here is guarded by the customer's version: a copy is true for exactly one version, and
+what was decided over it is written only where that version still stands. Decisions change the
+copy in memory; a copy whose write was refused is thrown away and read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from metering.domain.windows import anchored_window
+
+BalanceKey = tuple[int, str, datetime]  # meter id, window unit, window start
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an entitlement allows. Quantities in the meter's unit."""
+
+    meter_id: int
+    window: str
+    anchor_at: datetime
+    included: int
+    unlimited: bool
+    over_is_billed: bool
+    overage_limit: int | None
+    starts_at: datetime
+    ends_at: datetime | None
+
+    def active_at(self, moment: datetime) -> bool:
+        """Whether the right stands at that moment."""
+        return self.starts_at <= moment and (self.ends_at is None or moment < self.ends_at)
+
+    def window_at(self, moment: datetime) -> tuple[datetime, datetime]:
+        """The window in which something of that moment counts."""
+        return anchored_window(self.anchor_at, unit=self.window, at=moment)
+
+    def counts(self, window: tuple[datetime, datetime]) -> bool:
+        """Whether usage of that window is counted: the right stood in some part of it.
+
+        So a window is counted whole or not at all, and used = Σ events of the window.
+        """
+        start_at, end_at = window
+        return end_at > self.starts_at and (self.ends_at is None or start_at < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A boolean (value None) or static entitlement."""
+
+    key: str
+    value: str | None
+    starts_at: datetime
+    ends_at: datetime | None
+
+    def active_at(self, moment: datetime) -> bool:
+        """Whether the right stands at that moment."""
+        return self.starts_at <= moment and (self.ends_at is None or moment < self.ends_at)
+
+
+@dataclass(slots=True)
+class Balance:
+    """Usage of one meter in one window; see metering.models.Balance for the columns' meaning."""
+
+    end_at: datetime
+    used: int = 0
+    grant_used: int = 0
+    held: int = 0
+    grant_held: int = 0
+    stored: bool = False  # whether the database has the row
+
+
+@dataclass(slots=True)
+class Grant:
+    """Quantity given beside the plan."""
+
+    id: int
+    meter_id: int
+    quantity: int
+    used: int
+    held: int
+    priority: int
+    effective_at: datetime
+    expires_at: datetime | None
+
+    def available_at(self, moment: datetime) -> int:
+        """What can still be burned then; 0 outside its time."""
+        if moment < self.effective_at or (
+            self.expires_at is not None and moment >= self.expires_at
+        ):
+            return 0
+        return self.quantity - self.used - self.held
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A customer's api key, as far as a decision needs it."""
+
+    id: int
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(slots=True)
+class Account:
+    """One customer at one version."""
+
+    customer_id: int
+    version: int
+    external_id: str | None = None
+    suspended: bool = False
+    plan_key: str = ""
+    plan_name: str = ""
+    sold: bool = False  # billing has said something of this customer
+    deny_code: str = ""
+    deny_at: datetime | None = None
+    invoice_url: str = ""
+    terms: dict[int, list[Terms]] = field(default_factory=dict)
+    features: dict[str, Feature] = field(default_factory=dict)
+    grants: dict[int, list[Grant]] = field(default_factory=dict)  # in the order of burning
+    balances: dict[BalanceKey, Balance] = field(default_factory=dict)
+    keys: dict[bytes, KeyState] = field(default_factory=dict)
+    next_expiry_at: datetime | None = None  # of the open holds
+    balances_since: datetime | None = None  # windows that ended before were not read
+
+    def balance(
+        self, terms: Terms, *, window: tuple[datetime, datetime]
+    ) -> tuple[BalanceKey, Balance]:
+        """The balance of a window; a fresh one where nothing was used yet."""
+        start_at, end_at = window
+        key = (terms.meter_id, terms.window, start_at)
+        found = self.balances.get(key)
+        if found is None:
+            found = self.balances[key] = Balance(end_at)
+        return key, found

@@ -1,0 +1,212 @@
+"""In which order quantity is burned: what the plan includes, then grants, then overage.
+
+What the plan includes goes first because it is lost at the window's end; grants follow by
+priority (lower first), then by expiry (sooner first, never last), then by age. What is left is
+overage: billed where the plan says so, and counted in any case when it is reported after the fact,
+because it happened.
+
+Overage is derived, not kept: max(0, used - grant_used - included), so it depends neither on the
+order in which calls arrive nor on a plan that changed in between.
+
+An *allocation* is written on holds and events so that what was taken can be given back exactly:
+`{"q": 1200, "grants": {"<grant id>": 200}, "windows": [["month", start_unix_s], …]}`.
+Each window of the meter takes the whole quantity; only windows longer than an hour burn grants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from metering.domain.account import Account, Balance, BalanceKey, Grant, Terms
+from metering.domain.windows import RATE_UNITS
+
+
+@dataclass(slots=True)
+class BalanceDelta:
+    """What a batch changes in one balance row."""
+
+    end_at: datetime
+    used: int = 0
+    grant_used: int = 0
+    held: int = 0
+    grant_held: int = 0
+    stored: bool = True  # an existing row changes; else one is made
+
+
+@dataclass(slots=True)
+class Deltas:
+    """What a batch changes in one customer's balances and grants, to be written as sums."""
+
+    balances: dict[BalanceKey, BalanceDelta] = field(default_factory=dict)
+    grants: dict[int, list[int]] = field(default_factory=dict)  # id -> [used, held]
+
+    def balance(self, key: BalanceKey, balance: Balance | None) -> BalanceDelta:
+        """The changes of one balance row; None = it is stored, but not in the copy."""
+        found = self.balances.get(key)
+        if found is None:
+            found = BalanceDelta(key[2]) if balance is None else BalanceDelta(balance.end_at)
+            found.stored = balance is None or balance.stored
+            self.balances[key] = found
+        return found
+
+    def grant(self, grant_id: int) -> list[int]:
+        """The changes of one grant: [used, held]."""
+        return self.grants.setdefault(grant_id, [0, 0])
+
+
+def burning_order(grants: Sequence[Grant]) -> list[Grant]:
+    """Sort grants in the order in which they are burned."""
+    return sorted(
+        grants,
+        key=lambda grant: (
+            grant.priority,
+            grant.expires_at is None,
+            grant.expires_at or grant.effective_at,
+            grant.id,
+        ),
+    )
+
+
+def take(
+    account: Account,
+    deltas: Deltas,
+    *,
+    meter_id: int,
+    quantity: int,
+    at: datetime,
+    hold: bool,
+) -> dict[str, Any]:
+    """Burn `quantity` of a meter at a moment and return the allocation.
+
+    It never refuses: whether it may is `decide`'s question. With `hold` it is reserved, else used.
+    The copy and `deltas` change alike.
+    """
+    allocation: dict[str, Any] = {"q": quantity}
+    windows: list[list[object]] = []
+    for terms in account.terms.get(meter_id, ()):
+        window = terms.window_at(at)
+        if not terms.counts(window):
+            continue
+        key, balance = account.balance(terms, window=window)
+        from_grants = 0
+        if not terms.unlimited and terms.window not in RATE_UNITS:
+            rest = quantity - max(min(_base_left(terms, balance), quantity), 0)
+            burned = _burn_grants(account, deltas, meter_id=meter_id, rest=rest, at=at, hold=hold)
+            if burned:
+                allocation["grants"] = burned
+                from_grants = sum(burned.values())
+        for side in (balance, deltas.balance(key, balance)):
+            if hold:
+                side.held += quantity
+                side.grant_held += from_grants
+            else:
+                side.used += quantity
+                side.grant_used += from_grants
+        windows.append([terms.window, int(key[2].timestamp())])
+    allocation["windows"] = windows
+    return allocation
+
+
+def give_back(
+    account: Account, deltas: Deltas, *, meter_id: int, allocation: Mapping[str, Any]
+) -> None:
+    """Free what a hold's allocation reserved, in the windows and grants it came from."""
+    burned: Mapping[str, int] = allocation.get("grants", {})
+    from_grants = sum(burned.values())
+    for grant_id, quantity in burned.items():
+        deltas.grant(int(grant_id))[1] -= quantity
+        for grant in account.grants.get(meter_id, ()):
+            if grant.id == int(grant_id):
+                grant.held -= quantity
+    for window, start_s in allocation["windows"]:
+        key = (meter_id, window, datetime.fromtimestamp(start_s, UTC))
+        part = 0 if window in RATE_UNITS else from_grants
+        balance = account.balances.get(key)
+        # A window that is over may not be in the copy; its row is stored, and the delta reaches it.
+        change = deltas.balance(key, balance)
+        for side in (change,) if balance is None else (change, balance):
+            side.held -= allocation["q"]
+            side.grant_held -= part
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much more one entitlement would admit, and how its balance stands.
+
+    granted = used + held + remaining - overage, overage being what is used or held past all that
+    was given. `admissible` None = any quantity.
+    """
+
+    terms: Terms
+    granted: int
+    used: int
+    held: int
+    overage: int
+    remaining: int
+    admissible: int | None
+    admissible_without_holds: int | None
+    resets_at: datetime
+
+
+def room(account: Account, terms: Terms, *, at: datetime) -> Room:
+    """Measure what an entitlement would still admit at a moment; changes nothing."""
+    start_at, end_at = terms.window_at(at)
+    balance = account.balances.get((terms.meter_id, terms.window, start_at)) or Balance(end_at)
+    base_left = _base_left(terms, balance)
+    from_grants = grants_held = 0
+    if terms.window not in RATE_UNITS:
+        for grant in account.grants.get(terms.meter_id, ()):
+            from_grants += grant.available_at(at)
+            grants_held += grant.held
+    remaining = max(base_left, 0) + from_grants
+    overage = 0 if terms.unlimited else max(-base_left, 0)
+    admissible: int | None
+    if terms.unlimited or (terms.over_is_billed and terms.overage_limit is None):
+        admissible = without_holds = None
+    else:
+        limit = terms.overage_limit or 0 if terms.over_is_billed else 0
+        base_held = balance.held - balance.grant_held
+        admissible = max(base_left + limit, 0) + from_grants
+        without_holds = max(base_left + base_held + limit, 0) + from_grants + grants_held
+    return Room(
+        terms=terms,
+        granted=balance.used + balance.held + remaining - overage,
+        used=balance.used,
+        held=balance.held,
+        overage=overage,
+        remaining=remaining,
+        admissible=admissible,
+        admissible_without_holds=without_holds,
+        resets_at=end_at,
+    )
+
+
+def _base_left(terms: Terms, balance: Balance) -> int:
+    """What the entitlement includes and nobody has used or held; negative = overage."""
+    taken = balance.used - balance.grant_used + balance.held - balance.grant_held
+    return terms.included - taken
+
+
+def _burn_grants(
+    account: Account, deltas: Deltas, *, meter_id: int, rest: int, at: datetime, hold: bool
+) -> dict[str, int]:
+    burned: dict[str, int] = {}
+    for grant in account.grants.get(meter_id, ()):
+        if not rest:
+            break
+        part = min(grant.available_at(at), rest)
+        if part <= 0:
+            continue
+        rest -= part
+        burned[str(grant.id)] = part
+        change = deltas.grant(grant.id)
+        if hold:
+            grant.held += part
+            change[1] += part
+        else:
+            grant.used += part
+            change[0] += part
+    return burned

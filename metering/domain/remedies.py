@@ -1,0 +1,122 @@
+"""The way out of a denial: what would help, and whether it would admit this very call.
+
+`would_admit` is computed by the same `decide` over the state as the remedy would leave it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from metering.domain.account import Account, Feature, Terms
+from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
+
+OFFERS_SHOWN = 3
+_PAY = frozenset({"payment_failed", "payment_action_required", "subscription_inactive"})
+_CARD = frozenset({"payment_failed", "payment_method_missing", "trial_ended"})
+_BUY = frozenset(
+    {
+        "no_subscription",
+        "subscription_inactive",
+        "trial_ended",
+        "quota_exhausted",
+        "credits_exhausted",
+        "spend_limit_reached",
+        "not_in_plan",
+        "rate_exceeded",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One way out. `path` is relative to the portal, or an absolute address."""
+
+    action: str
+    would_admit: bool
+    plan: str | None = None
+    path: str | None = None
+    at: datetime | None = None
+
+
+def remedies(
+    account: Account,
+    denied: Denied,
+    items: Sequence[Item],
+    *,
+    now: datetime,
+    offers: Sequence[Offer],
+) -> list[Remedy]:
+    """List the remedies of a denial, the surest first; empty where only the operator can help."""
+    found: list[Remedy] = []
+    code = denied.code
+    if code in _PAY and account.invoice_url:
+        found.append(
+            Remedy("pay_invoice", _if_paid(account, items, now, offers), path=account.invoice_url)
+        )
+    if code in _CARD:
+        would = _if_paid(account, items, now, offers)
+        found.append(Remedy("update_payment_method", would, path="/portal/payment-method"))
+    if code in _BUY:
+        found += _upgrades(account, items, now, offers)
+    if code == "spend_limit_reached":
+        found.append(Remedy("raise_spend_limit", would_admit=True, path="/portal"))
+    if denied.retry == "after_reset" and denied.full is not None:
+        found.append(Remedy("wait", would_admit=True, at=denied.full.resets_at))
+    elif denied.retry == "after_in_flight":
+        found.append(Remedy("wait", would_admit=True, at=account.next_expiry_at))
+    return sorted(found, key=lambda remedy: not remedy.would_admit)
+
+
+def _upgrades(
+    account: Account, items: Sequence[Item], now: datetime, offers: Sequence[Offer]
+) -> list[Remedy]:
+    found = []
+    for offer in offers:
+        if offer.plan_key == account.plan_key or not all(offer.sells(item) for item in items):
+            continue
+        would = isinstance(decide(_on(account, offer, now), items, now=now, offers=()), Allowed)
+        path = f"/portal/plans/{offer.plan_key}"
+        found.append(Remedy("upgrade", would, plan=offer.plan_key, path=path))
+    helpful = [remedy for remedy in found if remedy.would_admit]
+    return (helpful or found)[:OFFERS_SHOWN]
+
+
+def _if_paid(
+    account: Account, items: Sequence[Item], now: datetime, offers: Sequence[Offer]
+) -> bool:
+    paid = dataclasses.replace(account, deny_code="", deny_at=None)
+    return isinstance(decide(paid, items, now=now, offers=offers), Allowed)
+
+
+def _on(account: Account, offer: Offer, now: datetime) -> Account:
+    """The account as it would stand on another plan: the same usage, the other terms."""
+    terms: dict[int, list[Terms]] = {}
+    for meter_id, offered in offer.meters.items():
+        anchor_at = next(
+            (
+                each.anchor_at
+                for each in account.terms.get(meter_id, ())
+                if each.window == offered.window
+            ),
+            now,
+        )
+        terms[meter_id] = [
+            Terms(
+                meter_id=meter_id,
+                window=offered.window,
+                anchor_at=anchor_at,
+                included=offered.included,
+                unlimited=offered.unlimited,
+                over_is_billed=offered.over_is_billed,
+                overage_limit=offered.overage_limit,
+                starts_at=now,
+                ends_at=None,
+            )
+        ]
+    features = {key: Feature(key, value, now, None) for key, value in offer.features.items()}
+    return dataclasses.replace(
+        account, sold=True, deny_code="", deny_at=None, terms=terms, features=features
+    )

@@ -1,0 +1,205 @@
+"""The ASGI callable of the hot paths: reads the request, asks the engine, writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from accounts.domain import keys
+from metering.gate import answers, authorize, endpoints, metrics
+from metering.gate.answers import Answer, Header
+from metering.gate.calls import Action
+from metering.gate.endpoints import Caller
+from metering.gate.engine import Engine, Overloaded
+from metering.gate.store import Unavailable
+from metering.gate.wire import Problem
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+PREFIX = "/api/v1/"
+BODY_MAX = 8 * 1024 * 1024
+BODY_TIMEOUT_S = 10.0
+_HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
+_OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
+_UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
+
+
+def is_hot(method: str, path: str) -> bool:
+    """Whether a request is the gate's; all others are Django's."""
+    if not path.startswith(PREFIX):
+        return False
+    rest = path[len(PREFIX) :]
+    return (
+        rest in ("check", "check/", "authorize")
+        or rest.startswith(("holds/", "authorize/"))
+        or (rest in ("events", "events/") and method == "POST")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How the HTTP side is set up."""
+
+    base_url: str
+    deadline_s: float
+
+
+class Gate:
+    """Raw ASGI: no framework, no Django. One engine per process, started on first use."""
+
+    def __init__(self, make_engine: Callable[[], Engine], *, settings: GateSettings) -> None:
+        self._make_engine = make_engine
+        self._settings = settings
+        self._engine: Engine | None = None
+        self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
+
+    async def stop(self) -> None:
+        """End the engine of this process, if one was started."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        headers = {name: value for name, value in scope["headers"]}  # noqa: C416  (last one wins)
+        sent = headers.get(b"x-request-id", b"")
+        request_id = sent if _SANE_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}".encode()
+        started = time.perf_counter()
+        try:
+            # An authorization looks at headers only; a forwarded body is none of our business.
+            forwarded = scope["path"].startswith(authorize.PATH)
+            body = b"" if forwarded else await _read_body(receive, headers)
+            started = time.perf_counter()
+            answer = await self._answer(scope, headers, body)
+        except Problem as refused:
+            answer = answers.problem(refused, base_url=self._settings.base_url)
+        except Overloaded:
+            answer = answers.problem(_OVERLOADED, base_url=self._settings.base_url)
+        except Unavailable:
+            answer = answers.problem(_UNAVAILABLE, base_url=self._settings.base_url)
+        except _Gone:
+            return
+        await _send(send, answer, request_id)
+        path = scope["path"][len(PREFIX) :].split("/", 1)[0]
+        metrics.ANSWERS.labels(path, str(answer.status)).inc()
+        metrics.ANSWER_TIME.observe(time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Answer:
+        engine = self._engine
+        if engine is None:
+            engine = self._engine = self._make_engine()
+            engine.start()
+        path: str = scope["path"]
+        forwarded = path.startswith(authorize.PATH)
+        digest = self._digest(_gateway_key(headers) if forwarded else headers.get(b"authorization"))
+        catalogue = await engine.ready_catalogue()
+        gateway = catalogue.gateways.get(digest)
+        if gateway is None:
+            # Perhaps a new key: the batch compares the catalogue's version and reads it again.
+            catalogue = await engine.refreshed_catalogue()
+        gateway = catalogue.caller(digest, now=datetime.now(UTC))
+        caller = Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
+        method: str = scope["method"]
+        if forwarded:
+            return await authorize.authorize(
+                engine,
+                caller,
+                gateway,
+                headers,
+                method=method,
+                suffix=path[len(authorize.PATH) :],
+            )
+        rest = path[len(PREFIX) :].rstrip("/")
+        if rest == "check":
+            _only(method, "POST")
+            return await endpoints.check(engine, caller, headers, body)
+        if rest == "events":
+            return await endpoints.events(engine, caller, headers, body)
+        found = _HOLD.fullmatch(rest)
+        if found is None:
+            raise Problem("not_found", "There is no such path.")
+        action: Action = found["action"] or "read"  # type: ignore[assignment]  # as the pattern says
+        _only(method, "GET" if action == "read" else "POST")
+        return await endpoints.close_hold(
+            engine, caller, headers, body, hold_id=found["id"], action=action
+        )
+
+    def _digest(self, header: bytes | None) -> bytes:
+        if header is None:
+            raise Problem("key_missing", "Send the gateway's key: `Authorization: Bearer fb_gw_…`.")
+        known = self._callers.get(header)
+        if known is not None:
+            return known
+        scheme, _, text = header.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Problem("key_missing", "Send the gateway's key: `Authorization: Bearer fb_gw_…`.")
+        try:
+            kind = keys.parse_key(text.strip())
+        except keys.KeyMalformed as error:
+            raise Problem("key_malformed", f"{error}.".capitalize()) from error
+        if kind is not keys.KeyKind.GATEWAY:
+            raise Problem("wrong_kind_of_key", "This path takes a gateway's key, fb_gw_….")
+        if len(self._callers) > 10_000:
+            self._callers.clear()
+        digest = self._callers[header] = keys.digest_of(text.strip())
+        return digest
+
+
+def _gateway_key(headers: dict[bytes, bytes]) -> bytes | None:
+    """Where /authorize has the gateway's key: Authorization belongs to the end client there."""
+    sent = headers.get(b"x-farebox-gateway")
+    return None if sent is None else b"Bearer " + sent
+
+
+class _Gone(Exception):
+    """The client went away before its request was whole."""
+
+
+async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > BODY_MAX:
+        raise Problem("body_too_large", f"The body may have {BODY_MAX:,} bytes.")
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts, size = [body], len(body)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while message.get("more_body", False):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > BODY_MAX:
+                    raise Problem("body_too_large", f"The body may have {BODY_MAX:,} bytes.")
+    except TimeoutError as error:
+        raise Problem("body_malformed", "The body did not arrive in time.") from error
+    return b"".join(parts)
+
+
+def _only(method: str, allowed: str) -> None:
+    if method != allowed:
+        raise Problem("method_not_allowed", f"This path takes {allowed}.")
+
+
+async def _send(send: Send, answer: Answer, request_id: bytes) -> None:
+    body = answer.encoded()
+    headers: list[Header] = [
+        *answer.headers,
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,179 @@
+"""ANY /authorize: for gateways that can only forward a request and look at the answer.
+
+Allow is exactly 200 with an empty body and every identity header, empty ones included, so that
+nothing a client sent under these names gets through. A denial is the problem itself. Two dialects
+for nginx, whose auth_request knows no 402: `/authorize/nginx` answers every user error as 403 and
+puts the truth into headers; `/authorize/nginx-accel` hands an allowed request on by
+X-Accel-Redirect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from metering.domain.meters import QUANTITY_MAX
+from metering.gate import answers
+from metering.gate.answers import Answer, Header
+from metering.gate.calls import Check
+from metering.gate.catalogue import GatewayKey
+from metering.gate.endpoints import Caller, answer_of, ask, by_key, event_key
+from metering.gate.engine import Engine
+from metering.gate.wire import CheckBody, Mode, Problem
+
+PATH = "/api/v1/authorize"
+VERSION: Header = (b"x-farebox", b"authorize/1")
+_MODES = ("peek", "consume", "hold")
+_IDENTITY = (b"x-farebox-customer", b"x-farebox-decision", b"x-farebox-plan", b"x-farebox-hold")
+_USER_ERRORS = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The end client's request as the gateway describes it."""
+
+    method: str
+    path: str
+
+
+async def authorize(
+    engine: Engine,
+    caller: Caller,
+    gateway: GatewayKey,
+    headers: Mapping[bytes, bytes],
+    *,
+    method: str,
+    suffix: str,
+) -> Answer:
+    """Decide on a forwarded request; `suffix` is what follows /authorize in the path."""
+    suffix, accel = _without(suffix, "/nginx-accel")
+    suffix, nginx = (suffix, False) if accel else _without(suffix, "/nginx")
+    try:
+        call = _call(
+            engine, caller, gateway, headers, forwarded=_forwarded(headers, method, suffix)
+        )
+        await ask(engine, [call])
+        answer = answer_of(call, caller)
+    except Problem as refused:
+        answer = answers.problem(refused, base_url=caller.base_url)
+    if answer.status == 200:
+        return _allow(answer, accel=accel)
+    return _deny(answer, as_403=nginx)
+
+
+def _call(
+    engine: Engine,
+    caller: Caller,
+    gateway: GatewayKey,
+    headers: Mapping[bytes, bytes],
+    *,
+    forwarded: Forwarded,
+) -> Check:
+    meter, quantity, mode = _wanted(engine, gateway, headers, forwarded)
+    id_: str | None = None
+    if mode != "peek":
+        id_ = headers.get(b"x-request-id", b"").decode("latin-1")[:255]
+        if not id_:
+            raise Problem(
+                "parameter_missing",
+                f"mode {mode} needs an id: have the gateway send its own X-Request-Id.",
+                param="X-Request-Id",
+            )
+    loop = asyncio.get_running_loop()
+    return Check(
+        gateway_key=caller.digest,
+        reference=by_key(_credential(headers)),
+        deadline=loop.time() + caller.deadline_s,
+        done=loop.create_future(),
+        body=CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_),
+        key=event_key(caller.gateway, id_) if id_ else None,
+        source=caller.gateway,
+    )
+
+
+def _wanted(
+    engine: Engine, gateway: GatewayKey, headers: Mapping[bytes, bytes], forwarded: Forwarded
+) -> tuple[str, int | None, Mode]:
+    """Meter, quantity and mode: from headers where the gateway sends them, else from its routes."""
+    meter = headers.get(b"x-farebox-meter", b"").decode("latin-1")
+    if meter:
+        return meter, _quantity(headers), _mode(headers)
+    for route in engine.catalogue.routes.get(gateway.gateway_id, ()):
+        if route.matches(forwarded.method, forwarded.path):
+            return route.meter, route.quantity, cast("Mode", route.mode)
+    raise Problem(
+        "route_unknown",
+        f"The gateway {gateway.gateway!r} has no route for {forwarded.method} {forwarded.path}.",
+    )
+
+
+def _quantity(headers: Mapping[bytes, bytes]) -> int | None:
+    text = headers.get(b"x-farebox-quantity", b"").decode("latin-1")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= QUANTITY_MAX):
+        raise Problem("quantity_invalid", "Not a whole number.", param="X-Farebox-Quantity")
+    return int(text)
+
+
+def _mode(headers: Mapping[bytes, bytes]) -> Mode:
+    text = headers.get(b"x-farebox-mode", b"").decode("latin-1") or "peek"
+    if text not in _MODES:
+        raise Problem("parameter_invalid", "Use peek, consume or hold.", param="X-Farebox-Mode")
+    return cast("Mode", text)
+
+
+def _credential(headers: Mapping[bytes, bytes]) -> str:
+    """The end client's key, where clients of APIs put it."""
+    scheme, _, text = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer" and text:
+        return text.strip()
+    for name in (b"x-api-key", b"api-key"):
+        if headers.get(name):
+            return headers[name].decode("latin-1").strip()
+    raise Problem("key_missing", "Send your API key: `Authorization: Bearer fb_key_…`.")
+
+
+def _forwarded(headers: Mapping[bytes, bytes], method: str, suffix: str) -> Forwarded:
+    for name in (b"x-forwarded-method", b"x-original-method"):
+        if headers.get(name):
+            method = headers[name].decode("latin-1")
+            break
+    path = suffix or "/"
+    for name in (b"x-forwarded-uri", b"x-original-uri"):
+        if headers.get(name):
+            path = headers[name].decode("latin-1")
+            break
+    return Forwarded(method.upper(), path.partition("?")[0])
+
+
+def _allow(answer: Answer, *, accel: bool) -> Answer:
+    body: Mapping[str, Any] = answer.body or {}
+    known = dict(answer.headers)
+    known[b"x-farebox-plan"] = str(body.get("plan", "")).encode("ascii", "replace")
+    known[b"x-farebox-hold"] = str(body.get("hold", {}).get("id", "")).encode()
+    headers: list[Header] = [VERSION]
+    headers += [(name, known.get(name, b"")) for name in _IDENTITY]
+    kept = (b"ratelimit", b"ratelimit-policy", b"farebox-replayed")
+    headers += [(name, known[name]) for name in kept if name in known]
+    if accel:
+        headers.append((b"x-accel-redirect", b"@upstream"))
+    return Answer(200, None, tuple(headers))
+
+
+def _deny(answer: Answer, *, as_403: bool) -> Answer:
+    headers = (*answer.headers, VERSION)
+    if not as_403 or answer.status not in _USER_ERRORS:
+        return Answer(answer.status, answer.body, headers)
+    status = str(answer.status).encode()
+    line = answer.encoded().decode().encode("ascii", "backslashreplace")
+    headers += ((b"x-farebox-status", status), (b"x-farebox-problem", line))
+    return Answer(403, answer.body, headers)
+
+
+def _without(path: str, prefix: str) -> tuple[str, bool]:
+    if path == prefix or path.startswith(prefix + "/"):
+        return path[len(prefix) :], True
+    return path, False

@@ -1,0 +1,146 @@
+"""What all customers share, in memory: meters, offers, gateways; true for one version."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from metering.domain.decisions import Offer, OfferTerms
+from metering.domain.meters import Aggregation, MeterTerms, filters_from
+from metering.gate.wire import Problem
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """The aware UTC datetime of microseconds of Unix time."""
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """A gateway's credential and whose it is."""
+
+    gateway_id: int
+    gateway: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a forwarded request counts as: the first route of its gateway that matches."""
+
+    method: str
+    pattern: re.Pattern[str]
+    meter: str
+    quantity: int
+    mode: str
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request of that method and path (without its query) takes this route."""
+        return self.method in ("*", method) and self.pattern.fullmatch(path) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Meters, offers and gateways at one version of the catalogue."""
+
+    version: int
+    meters: Mapping[str, MeterTerms] = field(default_factory=dict)
+    meters_by_id: Mapping[int, MeterTerms] = field(default_factory=dict)
+    meters_by_type: Mapping[str, Sequence[MeterTerms]] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
+    offers: Sequence[Offer] = ()
+    gateways: Mapping[bytes, GatewayKey] = field(default_factory=dict)
+    routes: Mapping[int, Sequence[Route]] = field(default_factory=dict)
+
+    def caller(self, digest: bytes, *, now: datetime) -> GatewayKey:
+        """The gateway a key belongs to; raises Problem where the key is not good at that moment."""
+        key = self.gateways.get(digest)
+        if key is None:
+            raise Problem("key_unknown", "No gateway has this key.")
+        if key.disabled or (key.revoked_at is not None and key.revoked_at <= now):
+            raise Problem("key_revoked", "The gateway's key was revoked.")
+        if key.expires_at is not None and key.expires_at <= now:
+            raise Problem("key_expired", "The gateway's key has expired.")
+        return key
+
+    def nearest(self, name: str) -> list[str]:
+        """Up to three known names that look like this one."""
+        return difflib.get_close_matches(name, [*self.meters, *self.features], n=3, cutoff=0.5)
+
+
+def build_catalogue(row: Sequence[Any]) -> Catalogue:
+    """Make the catalogue from the one row of read_catalogue.sql."""
+    version, meters, offers, gateways, features, routes = row
+    stored = msgspec.json.decode(meters or "[]")
+    archived = {each["id"] for each in stored if each["archived"]}
+    terms = [
+        MeterTerms(
+            id=each["id"],
+            key=each["key"],
+            event_type=each["event_type"],
+            aggregation=Aggregation(each["aggregation"]),
+            value_property=each["value_property"],
+            dimensions=tuple(each["dimensions"]),
+            filters=filters_from(each["filters"]),
+            unit=each["unit"],
+        )
+        for each in stored
+    ]
+    active = [meter for meter in terms if meter.id not in archived]
+    by_type: dict[str, list[MeterTerms]] = {}
+    for meter in active:
+        by_type.setdefault(meter.event_type, []).append(meter)
+    published = [_offer(each) for each in msgspec.json.decode(offers or "[]")]
+    sold = {name for offer in published for name in offer.features}
+    return Catalogue(
+        version=version,
+        meters={meter.key: meter for meter in active},
+        meters_by_id={meter.id: meter for meter in terms},
+        meters_by_type=by_type,
+        features=frozenset(sold | set(msgspec.json.decode(features or "[]"))),
+        offers=published,
+        gateways={
+            bytes.fromhex(digest): GatewayKey(gateway_id, name, moment(ends), moment(gone), off)
+            for digest, gateway_id, name, ends, gone, off in msgspec.json.decode(gateways or "[]")
+        },
+        routes=_routes(msgspec.json.decode(routes or "[]")),
+    )
+
+
+def _routes(stored: Sequence[Sequence[Any]]) -> dict[int, list[Route]]:
+    routes: dict[int, list[Route]] = {}
+    for gateway_id, method, path, meter, quantity, mode in stored:
+        pattern = re.compile(".*".join(re.escape(part) for part in path.split("*")), re.DOTALL)
+        routes.setdefault(gateway_id, []).append(
+            Route(method.upper(), pattern, meter, quantity, mode)
+        )
+    return routes
+
+
+def _offer(stored: Mapping[str, Any]) -> Offer:
+    terms = stored["terms"]
+    return Offer(
+        plan_key=stored["plan_key"],
+        plan_name=stored["plan_name"],
+        meters={
+            int(meter_id): OfferTerms(
+                window=each["window"],
+                included=each["included"],
+                unlimited=each["unlimited"],
+                over_is_billed=each["over"] == "bill",
+                overage_limit=each["overage_limit"],
+            )
+            for meter_id, each in terms.get("meters", {}).items()
+        },
+        features=dict(terms.get("features", {})),
+    )

@@ -1,0 +1,75 @@
+"""The copies of customers that a gate process keeps, and how references lead to them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from metering.domain.account import Account
+from metering.gate.calls import Reference
+
+
+class Copies:
+    """At most `size` accounts, the ones seen last. What is dropped is read again when needed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._accounts: OrderedDict[int, Account] = OrderedDict()
+        self._by_digest: dict[bytes, int] = {}
+        self._by_external: dict[str, int] = {}
+
+    def customer_of(self, reference: Reference) -> int | None:
+        """The customer a reference led to when it was last read; None = not known here."""
+        if reference.customer_id is not None:
+            return reference.customer_id
+        if reference.digest is not None:
+            return self._by_digest.get(reference.digest)
+        assert reference.external_id is not None
+        return self._by_external.get(reference.external_id)
+
+    def of(self, reference: Reference) -> Account | None:
+        """The copy a reference leads to; it counts as seen."""
+        customer_id = self.customer_of(reference)
+        if customer_id is None or customer_id not in self._accounts:
+            return None
+        self._accounts.move_to_end(customer_id)
+        return self._accounts[customer_id]
+
+    def keep(self, account: Account) -> None:
+        """Take in a copy that was just read, in place of an older one."""
+        before = self._accounts.pop(account.customer_id, None)
+        if before is not None and before.version == account.version:
+            # Keys are guarded by the version too: what was known of them still holds.
+            account.keys = before.keys | account.keys
+        self._accounts[account.customer_id] = account
+        for digest in account.keys:
+            self._by_digest[digest] = account.customer_id
+        if account.external_id is not None:
+            self._by_external[account.external_id] = account.customer_id
+        while len(self._accounts) > self._size:
+            _, oldest = self._accounts.popitem(last=False)
+            self._forget_references(oldest)
+
+    def drop(self, customer_id: int) -> None:
+        """Forget a copy that may no longer be true; where its references led is still known."""
+        self._accounts.pop(customer_id, None)
+
+    def clear(self) -> None:
+        """Forget all copies."""
+        self._accounts.clear()
+        self._by_digest.clear()
+        self._by_external.clear()
+
+    def _forget_references(self, account: Account) -> None:
+        for digest in account.keys:
+            self._by_digest.pop(digest, None)
+        if account.external_id is not None:
+            self._by_external.pop(account.external_id, None)
+
+
+def names(reference: Reference, account: Account) -> bool:
+    """Whether a reference still leads to this customer, as the copy has it."""
+    if reference.digest is not None:
+        return reference.digest in account.keys
+    if reference.external_id is not None:
+        return reference.external_id == account.external_id
+    return True

@@ -1,0 +1,303 @@
+"""The gate's connection to PostgreSQL: reads copies, looks up ids, writes one batch.
+
+One connection a process; every statement is prepared and its plan pinned. A lost connection is
+an Unavailable: the engine keeps its calls and tries again, which is safe because every write is
+idempotent by event or hold id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from metering.domain.account import Account, Balance, Feature, Grant, KeyState, Terms
+from metering.domain.burndown import burning_order
+from metering.gate.catalogue import Catalogue, build_catalogue, moment
+from metering.statements import load
+
+REPLAN_S = 5.0  # a plan made for an empty partition picks a poor index: it must not stay pinned
+DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
+_decode = msgspec.json.decode
+_encode = msgspec.json.Encoder(uuid_format="canonical").encode
+
+
+class Unavailable(Exception):
+    """The database cannot be reached or did not answer in time."""
+
+
+class BatchRefused(Exception):
+    """The database refused the batch's content; nothing of it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an id was used for: a hold, an event, or both (a settled hold)."""
+
+    state: str | None
+    items: dict[str, int]
+    allocation: dict[str, Any]
+    properties: dict[str, Any] | None
+    opened_at: datetime | None
+    expires_at: datetime | None
+    source: str
+    external_id: str
+    fingerprint: int | None
+    answer: Any
+    closing: Any
+    closing_fingerprint: int | None
+    api_key_id: int | None
+    event_fingerprint: int | None
+    event_answer: Any
+    event_found: bool
+
+
+def horizon(today: date) -> date:
+    """The oldest month of receipt in which a repeated id is still recognised."""
+    index = today.year * 12 + today.month - 1 - DEDUPE_MONTHS
+    return date(index // 12, index % 12 + 1, 1)
+
+
+class Store:
+    """Statements of the gate over one connection that is made again when it breaks."""
+
+    def __init__(self, dsn: str, *, statement_timeout_ms: int) -> None:
+        self._dsn = dsn
+        self._timeout_ms = statement_timeout_ms
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connecting = asyncio.Lock()
+        self._planned_at = 0.0
+
+    async def close(self) -> None:
+        """Drop the connection; the next statement makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await connection.close()
+
+    async def read_catalogue(self) -> Catalogue:
+        """Read meters, offers and gateways as of one snapshot."""
+        async with self._cursor() as cursor:
+            await cursor.execute(load("read_catalogue"), prepare=True)
+            row = await cursor.fetchone()
+        assert row is not None
+        return build_catalogue(row)
+
+    async def read_accounts(
+        self,
+        *,
+        ids: Iterable[int] = (),
+        digests: Iterable[bytes] = (),
+        externals: Iterable[str] = (),
+        since: datetime,
+    ) -> list[Account]:
+        """Read whole copies of the customers that are named; unknown ones are absent."""
+        parameters = {
+            "ids": list(ids),
+            "digests": list(digests),
+            "externals": list(externals),
+            "since": since,
+        }
+        async with self._cursor() as cursor:
+            await cursor.execute(load("read_accounts"), parameters, prepare=True)
+            rows = await cursor.fetchall()
+        return [_account(row, since) for row in rows]
+
+    async def read_ids(
+        self, ids: Iterable[tuple[int, UUID]], *, today: date
+    ) -> dict[tuple[int, UUID], Found]:
+        """Look up which of these ids of customers were used, and for what."""
+        wanted = [{"customer_id": customer_id, "id": id_} for customer_id, id_ in ids]
+        parameters = {"ids": _encode(wanted).decode(), "horizon": horizon(today)}
+        async with self._cursor() as cursor:
+            await cursor.execute(load("read_ids"), parameters, prepare=True)
+            rows = await cursor.fetchall()
+        return {(row[0], row[1]): _found(row) for row in rows}
+
+    async def read_expired_holds(
+        self, customers: Sequence[int], *, now: datetime, most: int
+    ) -> list[tuple[int, UUID, dict[str, Any]]]:
+        """List open holds whose time is over: (customer, id, allocation)."""
+        parameters = {"customers": list(customers), "now": now, "most": most}
+        async with self._cursor() as cursor:
+            await cursor.execute(load("read_expired_holds"), parameters, prepare=True)
+            return [(row[0], row[1], _decode(row[2])) for row in await cursor.fetchall()]
+
+    async def write(self, parameters: dict[str, Any]) -> tuple[int, set[int]]:
+        """Write a batch; returns the catalogue's version and the customers that were answered."""
+        async with self._cursor() as cursor:
+            if time.monotonic() > self._planned_at + REPLAN_S:
+                await cursor.execute("DISCARD PLANS")
+                self._planned_at = time.monotonic()
+            await cursor.execute(load("write_batch"), parameters, prepare=True)
+            row = await cursor.fetchone()
+        assert row is not None
+        return row[0], set(row[1])
+
+    @contextlib.asynccontextmanager
+    async def locked(self, customer_id: int) -> AsyncIterator[None]:
+        """Hold the customer's version row while the body reads, decides and writes."""
+        connection = await self._connect()
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "SELECT version FROM accounts_customerversion"
+                    " WHERE customer_id = %s FOR UPDATE",
+                    (customer_id,),
+                )
+                yield
+        except (psycopg.OperationalError, OSError) as error:
+            await self.close()
+            raise Unavailable(str(error)) from error
+
+    @contextlib.asynccontextmanager
+    async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        connection = await self._connect()
+        try:
+            limit = asyncio.timeout(self._timeout_ms / 1000 + 0.25)
+            async with limit, connection.cursor() as cursor:
+                yield cursor
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+            raise Unavailable(str(error)) from error
+        except (psycopg.OperationalError, TimeoutError, OSError) as error:
+            await self.close()
+            raise Unavailable(str(error)) from error
+        except psycopg.errors.UndefinedTable as error:  # not migrated yet
+            raise Unavailable(str(error)) from error
+        except psycopg.Error as error:
+            if connection.closed:
+                await self.close()
+                raise Unavailable(str(error)) from error
+            raise BatchRefused(str(error)) from error
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        async with self._connecting:
+            if self._connection is None or self._connection.closed:
+                self._connection = await self._new_connection()
+            return self._connection
+
+    async def _new_connection(self) -> psycopg.AsyncConnection[Any]:
+        options = (
+            f"-c statement_timeout={self._timeout_ms} -c lock_timeout={self._timeout_ms}"
+            " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+            " -c enable_mergejoin=off -c jit=off -c timezone=UTC"
+            " -c idle_in_transaction_session_timeout=10000"
+        )
+        try:
+            return await psycopg.AsyncConnection.connect(
+                self._dsn,
+                autocommit=True,
+                options=options,
+                connect_timeout=2,
+                prepare_threshold=0,
+                application_name="farebox-gate",
+            )
+        except (psycopg.Error, OSError) as error:
+            raise Unavailable(str(error)) from error
+
+
+def _account(row: Sequence[Any], since: datetime) -> Account:
+    (id_, version, external_id, suspended, sold, plan_key, plan_name, deny_code, deny_at,
+     invoice_url, rights, grants, balances, keys, next_expiry_at) = row  # fmt: skip
+    account = Account(
+        customer_id=id_,
+        version=version,
+        external_id=external_id,
+        suspended=suspended,
+        sold=sold,
+        plan_key=plan_key,
+        plan_name=plan_name,
+        deny_code=deny_code,
+        deny_at=moment(deny_at),
+        invoice_url=invoice_url,
+        next_expiry_at=moment(next_expiry_at),
+        balances_since=since,
+    )
+    for right in _decode(rights or "[]"):
+        _add_right(account, right)
+    _add_grants(account, _decode(grants or "[]"))
+    for meter_id, window, start, end, used, grant_used, held, grant_held in _decode(
+        balances or "[]"
+    ):
+        start_at, end_at = moment(start), moment(end)
+        assert start_at is not None
+        assert end_at is not None
+        account.balances[meter_id, window, start_at] = Balance(
+            end_at, used, grant_used, held, grant_held, stored=True
+        )
+    for digest, key_id, expires, revoked in _decode(keys or "[]"):
+        account.keys[bytes.fromhex(digest)] = KeyState(key_id, moment(expires), moment(revoked))
+    return account
+
+
+def _add_right(account: Account, right: Sequence[Any]) -> None:
+    (meter_id, feature, kind, value, window, anchor, included, unlimited, bills, overage_limit,
+     starts, ends) = right  # fmt: skip
+    starts_at, anchor_at = moment(starts), moment(anchor)
+    assert starts_at is not None
+    assert anchor_at is not None
+    if kind == "metered":
+        terms = Terms(
+            meter_id=meter_id,
+            window=window,
+            anchor_at=anchor_at,
+            included=included,
+            unlimited=unlimited,
+            over_is_billed=bills,
+            overage_limit=overage_limit,
+            starts_at=starts_at,
+            ends_at=moment(ends),
+        )
+        account.terms.setdefault(meter_id, []).append(terms)
+    else:
+        shown = value if kind == "static" else None
+        account.features[feature] = Feature(feature, shown, starts_at, moment(ends))
+
+
+def _add_grants(account: Account, stored: Sequence[Sequence[Any]]) -> None:
+    for id_, meter_id, quantity, used, held, priority, effective, expires in stored:
+        effective_at = moment(effective)
+        assert effective_at is not None
+        account.grants.setdefault(meter_id, []).append(
+            Grant(
+                id=id_,
+                meter_id=meter_id,
+                quantity=quantity,
+                used=used,
+                held=held,
+                priority=priority,
+                effective_at=effective_at,
+                expires_at=moment(expires),
+            )
+        )
+    for meter_id, grants in account.grants.items():
+        account.grants[meter_id] = burning_order(grants)
+
+
+def _found(row: Sequence[Any]) -> Found:
+    return Found(
+        state=row[2],
+        items=_decode(row[3] or "{}"),
+        allocation=_decode(row[4] or "{}"),
+        properties=_decode(row[5]) if row[5] else None,
+        opened_at=moment(row[6]),
+        expires_at=moment(row[7]),
+        source=row[8] or "",
+        external_id=row[9] or "",
+        fingerprint=row[10],
+        answer=_decode(row[11]) if row[11] else None,
+        closing=_decode(row[12]) if row[12] else None,
+        closing_fingerprint=row[13],
+        api_key_id=row[14],
+        event_fingerprint=row[15],
+        event_answer=_decode(row[16]) if row[16] else None,
+        event_found=row[17],
+    )

@@ -1,0 +1,151 @@
+"""What comes over the wire: strict shapes, and the problem that names what does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from accounts.domain.problem_types import PROBLEM_TYPES
+from metering.domain.meters import QUANTITY_MAX
+
+ITEMS_MAX = 16
+CHECKS_MAX = 1_000
+EVENTS_MAX = 5_000
+Quantity = Annotated[int, msgspec.Meta(ge=0, le=QUANTITY_MAX)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Mode = Literal["peek", "consume", "hold"]
+T = TypeVar("T")
+
+
+class Problem(Exception):
+    """A request that is refused; becomes a problem+json answer."""
+
+    def __init__(self, code: str, detail: str, *, param: str | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.status = PROBLEM_TYPES[code].status
+        self.detail = detail
+        self.param = param
+        self.more = more
+
+
+class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One of several things asked for together."""
+
+    meter: Name
+    quantity: Quantity | None = None
+
+
+class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /check."""
+
+    key: Name | None = None
+    customer: Name | None = None
+    meter: Name | None = None
+    quantity: Quantity | None = None
+    items: Annotated[list[ItemBody], msgspec.Meta(min_length=1)] | None = None
+    mode: Mode = "peek"
+    id: Id | None = None
+    source: Name | None = None
+    ttl: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 60
+    properties: dict[str, Any] | None = None
+    time: datetime | None = None
+
+
+class ChecksBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /check, the batch form."""
+
+    checks: list[msgspec.Raw]
+
+
+class CheckKind(msgspec.Struct):
+    """Tells the two forms of POST /check apart."""
+
+    checks: msgspec.Raw = msgspec.Raw()
+
+
+class SettleBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /holds/{id}/settle."""
+
+    quantity: Quantity | None = None
+    items: Annotated[list[ItemBody], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class ExtendBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /holds/{id}/extend."""
+
+    ttl: Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+
+
+class NothingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /holds/{id}/release: an empty object, or no body."""
+
+
+class EventBody(msgspec.Struct):
+    """A CloudEvent; extension attributes are allowed by its specification and left alone."""
+
+    id: Id
+    source: Name
+    type: Name
+    subject: Name
+    specversion: str = "1.0"
+    time: datetime | None = None
+    data: dict[str, Any] | None = None
+    datacontenttype: str | None = None
+
+
+_PLACE = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`")
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
+
+
+def decode(body: bytes, shape: type[T]) -> T:
+    """Read a body strictly; raises Problem naming the member that does not fit."""
+    if b"\\u0000" in body:
+        raise Problem("parameter_invalid", "A text has the character U+0000, which is not taken.")
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise _named(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
+
+
+def _named(message: str) -> Problem:
+    place = _PLACE.search(message)
+    path = (place["path"] if place else "").lstrip(".")
+    sentence = _PLACE.sub("", message).rstrip(".") + "."
+    for pattern, code in ((_UNKNOWN, "parameter_unknown"), (_MISSING, "parameter_missing")):
+        if found := pattern.search(message):
+            param = f"{path}.{found['name']}" if path else found["name"]
+            return Problem(code, sentence, param=param)
+    code = "quantity_invalid" if path.endswith("quantity") else "parameter_invalid"
+    return Problem(code, sentence, param=path or None)
+
+
+def aware(moment: datetime | None, *, param: str) -> datetime | None:
+    """Refuse a time stamp without an offset: it would be somebody's local time."""
+    if moment is not None and moment.tzinfo is None:
+        raise Problem("parameter_invalid", "The time needs an offset, such as Z.", param=param)
+    return moment
+
+
+def asked_items(body: CheckBody) -> Sequence[ItemBody]:
+    """The items of a check, whichever of the two forms it has; each meter once."""
+    if body.items is None:
+        if body.meter is None:
+            raise Problem("parameter_missing", "Name a meter, or items.", param="meter")
+        return (ItemBody(body.meter, body.quantity),)
+    if body.meter is not None or body.quantity is not None:
+        raise Problem("parameter_invalid", "Give meter and quantity, or items.", param="items")
+    if len(body.items) > ITEMS_MAX:
+        raise Problem("too_many_items", f"At most {ITEMS_MAX} items.", param="items")
+    if len({item.meter for item in body.items}) < len(body.items):
+        raise Problem("parameter_invalid", "Name each meter once.", param="items")
+    return body.items

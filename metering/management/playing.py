@@ -1,0 +1,240 @@
+"""Playing recorded calls through the public HTTP API, as a gateway would make them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from metering.domain.traces import RecordedCall
+
+Json = dict[str, Any]
+HOLD_S: Final = 600
+EVENTS_AT_ONCE: Final = 1_000
+_ATTEMPTS: Final = 8
+_TIMEOUT_S: Final = 30
+_DENIALS: Final = (402, 403, 429)
+_AGAIN: Final = (409, 502, 503, 504)
+
+
+class PlayingFailed(Exception):
+    """The service cannot be played to: not there, or it refuses what is asked."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the calls. `seconds` of each check, for the percentiles."""
+
+    calls: int = 0
+    admitted: int = 0
+    duplicates: int = 0
+    tokens: int = 0
+    denied: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Count another's in."""
+        self.calls += other.calls
+        self.admitted += other.admitted
+        self.duplicates += other.duplicates
+        self.tokens += other.tokens
+        self.denied += other.denied
+        self.seconds += other.seconds
+
+    def percentile(self, part: float) -> float:
+        """Seconds within which this part of the checks was answered; 0 without any."""
+        ranked = sorted(self.seconds)
+        return ranked[min(int(len(ranked) * part), len(ranked) - 1)] if ranked else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What is played, to whom, and how.
+
+    `digest` names the file: ids are made of it and a call's number, so a file that is played
+    twice is recognised. `customers` take turns by the number of the call.
+    """
+
+    base_url: str
+    key: str
+    source: str
+    digest: str
+    customers: Sequence[str]
+    meter: str
+    event_type: str
+    estimate: int
+    real: bool
+    lanes: int
+
+
+def play(
+    calls: Sequence[RecordedCall], *, score: Score, backfill: bool, progress: Callable[[int], None]
+) -> Tally:
+    """Play all calls and say what became of them. Each customer's go out in order.
+
+    `progress` is told, about five times a second, how many are done. Raises PlayingFailed.
+    """
+    lanes: list[list[RecordedCall]] = [[] for _ in range(min(score.lanes, len(score.customers)))]
+    for call in calls:
+        lanes[call.number % len(score.customers) % len(lanes)].append(call)
+    player = _Player(score, calls)
+    run = player.report_lane if backfill else player.play_lane
+    total = Tally()
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        left = {threads.submit(run, lane) for lane in lanes}
+        try:
+            while left:
+                done, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+                for each in done:
+                    total.add(each.result())
+                progress(player.done)
+        finally:
+            player.stopped.set()
+    return total
+
+
+class _Player:
+    """What the lanes share: the score, the clock of the piece, and the sign to stop."""
+
+    def __init__(self, score: Score, calls: Sequence[RecordedCall]) -> None:
+        self._score = score
+        self._first_at = next((call.at for call in calls if call.at is not None), None)
+        self._began = time.monotonic()
+        self._path = urlsplit(score.base_url).path.rstrip("/") + "/api/v1"
+        self._headers = {
+            "Authorization": f"Bearer {score.key}",
+            "Content-Type": "application/json",
+        }
+        self.stopped = threading.Event()
+        self.done = 0  # for the eye only: lanes may count over each other
+
+    def play_lane(self, calls: Sequence[RecordedCall]) -> Tally:
+        """Hold the estimate and settle the actual of each call, one after the other."""
+        tally = Tally()
+        with contextlib.closing(_connection(self._score.base_url)) as line:
+            for call in calls:
+                self._wait_for(call)
+                if self.stopped.is_set():
+                    break
+                self._play(line, call, tally)
+                self.done += 1
+        return tally
+
+    def report_lane(self, calls: Sequence[RecordedCall]) -> Tally:
+        """Report the calls as events of their own time, in batches."""
+        tally = Tally()
+        with contextlib.closing(_connection(self._score.base_url)) as line:
+            for first in range(0, len(calls), EVENTS_AT_ONCE):
+                if self.stopped.is_set():
+                    break
+                batch = calls[first : first + EVENTS_AT_ONCE]
+                self._report(line, batch, tally)
+                self.done += len(batch)
+        return tally
+
+    def _play(self, line: HTTPConnection, call: RecordedCall, tally: Tally) -> None:
+        score = self._score
+        body = {
+            "customer": self._customer(call),
+            "meter": score.meter,
+            "mode": "hold",
+            "quantity": call.input + score.estimate,
+            "id": self._id(call),
+            "source": score.source,
+            "ttl": HOLD_S,
+        }
+        if call.properties:
+            body["properties"] = dict(call.properties)
+        began = time.perf_counter()
+        status, answer, replayed = self._post(line, "/check", body)
+        tally.seconds.append(time.perf_counter() - began)
+        tally.calls += 1
+        if status != 200:
+            tally.denied[str(answer.get("code", status))] += 1
+            return
+        settle = f"/holds/{answer['hold']['id']}/settle"
+        settled, problem, again = self._post(line, settle, {"quantity": call.actual})
+        if settled != 200:
+            raise PlayingFailed(f"Call {call.number} was not settled: {_sentence(problem)}")
+        tally.admitted += 1
+        tally.tokens += call.actual
+        tally.duplicates += replayed and again
+
+    def _report(self, line: HTTPConnection, calls: Sequence[RecordedCall], tally: Tally) -> None:
+        began = time.perf_counter()
+        status, answer, _ = self._post(line, "/events", [self._event(call) for call in calls])
+        tally.seconds.append(time.perf_counter() - began)
+        if status != 200:
+            raise PlayingFailed(f"The events were refused: {_sentence(answer)}")
+        refused = {each["index"] for each in answer["rejected"]}
+        tally.calls += len(calls)
+        tally.admitted += answer["accepted"] + answer["duplicates"]
+        tally.duplicates += answer["duplicates"]
+        tally.denied.update(each["code"] for each in answer["rejected"])
+        tally.tokens += sum(c.actual for place, c in enumerate(calls) if place not in refused)
+
+    def _event(self, call: RecordedCall) -> Json:
+        event: Json = {
+            "specversion": "1.0",
+            "id": self._id(call),
+            "source": self._score.source,
+            "type": self._score.event_type,
+            "subject": self._customer(call),
+            "data": {**call.properties, "quantity": call.actual},
+        }
+        return event if call.at is None else {**event, "time": call.at.isoformat()}
+
+    def _customer(self, call: RecordedCall) -> str:
+        return self._score.customers[call.number % len(self._score.customers)]
+
+    def _id(self, call: RecordedCall) -> str:
+        return f"{self._score.digest}-{call.number}"
+
+    def _wait_for(self, call: RecordedCall) -> None:
+        if self._score.real and call.at is not None and self._first_at is not None:
+            due = self._began + (call.at - self._first_at).total_seconds()
+            self.stopped.wait(max(0.0, due - time.monotonic()))
+
+    def _post(self, line: HTTPConnection, path: str, body: object) -> tuple[int, Json, bool]:
+        """Status, body, and whether it is the answer of an earlier time.
+
+        What got no answer, or "not now", is sent again with the same id. Raises PlayingFailed.
+        """
+        sent = json.dumps(body).encode()
+        problem = "no answer"
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self.stopped.wait(min(0.1 * 2**attempt, 5.0))
+            try:
+                line.request("POST", f"{self._path}{path}", body=sent, headers=self._headers)
+                answer = line.getresponse()
+                found = json.loads(answer.read())
+            except (HTTPException, OSError, ValueError) as error:
+                line.close()  # the next request opens it again
+                problem = str(error) or type(error).__name__
+                continue
+            if answer.status == 200 or answer.status in _DENIALS:
+                return answer.status, found, answer.getheader("Farebox-Replayed") == "true"
+            problem = _sentence(found)
+            if answer.status not in _AGAIN:
+                break
+        raise PlayingFailed(f"{self._score.base_url} did not take {path}: {problem}")
+
+
+def _connection(base_url: str) -> HTTPConnection:
+    """A line of its own for each lane; the standard library's costs half of what others' do."""
+    address = urlsplit(base_url)
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    return kind(address.hostname or "localhost", address.port, timeout=_TIMEOUT_S)
+
+
+def _sentence(problem: Json) -> str:
+    return " ".join(str(problem[name]) for name in ("status", "code", "detail") if name in problem)

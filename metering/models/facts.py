@@ -1,0 +1,172 @@
+"""What happened: usage events, the batches that wait to be rolled up, rollups, holds, denials.
+
+The tables with the most rows. Each carries the customer in its primary key, so that they can be
+distributed by it. `id` of an event and of a hold is a digest of (source, external id): the same
+id always lands on the same row, whatever its time stamps.
+
+They have no foreign key to the customer: every write joins the customer's version row, which has
+one, so that a row without a customer cannot come to be, and no trigger runs once a call.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Customer
+from metering.models.meters import Meter
+
+
+class UsageEvent(models.Model):
+    """One immutable fact. Partitioned by `received_month`, made ahead by a task.
+
+    `usage` is what it counted as: {"<meter id>": quantity}; `paid_by` which grants it burned
+    ({"<meter id>": {"grants": {"<grant id>": n}, "overage": n}}, null where only what the plan
+    includes paid); `answer` what a repeat of the same id is told (null for events that were only
+    reported).
+    """
+
+    PREFIX: ClassVar[str] = "evt"
+    pk = models.CompositePrimaryKey("customer_id", "id", "received_month")
+    customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, related_name="+")
+    id = models.UUIDField()
+    received_month = models.DateField()
+    source = models.CharField(max_length=200)
+    external_id = models.CharField(max_length=255)
+    type = models.CharField(max_length=200)
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    usage = models.JSONField()
+    properties = models.JSONField(null=True)
+    paid_by = models.JSONField(null=True)
+    fingerprint = models.BigIntegerField()
+    answer = models.JSONField(null=True)
+    gateway_id = models.BigIntegerField(null=True)
+    api_key_id = models.BigIntegerField(null=True)
+    from_hold = models.BooleanField(default=False)
+    late = models.BooleanField(default=False)  # settled after its hold had expired
+    over_hold = models.BooleanField(default=False)  # more was used than had been held
+
+    class Meta:
+        managed = False  # partitioned: the migration has its SQL
+        db_table = "metering_usageevent"
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.external_id}"
+
+
+class UsageBatch(models.Model):
+    """What one gate transaction counted, waiting for Celery; deleted in the roll-up's transaction.
+
+    `deltas`: [[customer id, meter id, bucket start in Unix seconds, dimensions, quantity, events]].
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    created_at = models.DateTimeField()
+    deltas = models.JSONField()
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Rollup(models.Model):
+    """Σ usage of one hour (UTC) by customer, meter and dimensions."""
+
+    pk = models.CompositePrimaryKey("customer_id", "meter_id", "start_at", "dimensions")
+    customer = models.ForeignKey(
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    start_at = models.DateTimeField()
+    dimensions = models.JSONField(default=dict)
+    quantity = models.BigIntegerField()
+    events = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} {self.meter_id} {self.start_at:%F %H}"
+
+
+class Hold(models.Model):
+    """Quantity reserved for one call; open -> settled | released | expired.
+
+    `items`: {"<meter id>": quantity}. `allocation`: what it reserved from where, as
+    metering.domain.burndown writes it.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        SETTLED = "settled", "Settled"
+        RELEASED = "released", "Released"
+        EXPIRED = "expired", "Expired"
+
+    PREFIX: ClassVar[str] = "hold"
+    pk = models.CompositePrimaryKey("customer_id", "id")
+    customer = models.ForeignKey(
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    id = models.UUIDField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    source = models.CharField(max_length=200)
+    external_id = models.CharField(max_length=255)
+    items = models.JSONField()
+    allocation = models.JSONField()
+    properties = models.JSONField(null=True)
+    opened_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    fingerprint = models.BigIntegerField()
+    answer = models.JSONField()  # of the check that opened it
+    closing = models.JSONField(null=True)  # answer of the settle or release that closed it
+    closing_fingerprint = models.BigIntegerField(null=True)
+    gateway_id = models.BigIntegerField(null=True)
+    api_key_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="open", closed_at__isnull=True)
+                | (~Q(state="open") & Q(closed_at__isnull=False)),
+                name="hold_is_open_or_has_a_closing_time",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["customer", "expires_at"],
+                condition=Q(state="open"),
+                name="hold_open_by_expiry",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.external_id} {self.state}"
+
+
+class Denial(models.Model):
+    """Denials of one minute with the same customer, meter, code and key, as one row.
+
+    `id` is a digest of those; `state` is what the first of them saw, for `GET /decisions/{id}`.
+    """
+
+    PREFIX: ClassVar[str] = "dec"
+    pk = models.CompositePrimaryKey("customer_id", "id")
+    customer = models.ForeignKey(
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    id = models.UUIDField()
+    code = models.CharField(max_length=40)
+    meter = models.CharField(max_length=100, blank=True)
+    api_key_id = models.BigIntegerField(null=True)
+    gateway_id = models.BigIntegerField(null=True)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    count = models.BigIntegerField(default=1)
+    requested = models.BigIntegerField(default=0)
+    problem = models.JSONField()
+
+    class Meta:
+        indexes = [models.Index(fields=["customer", "-last_at"], name="denial_customer_last_at")]
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} {self.code} {self.first_at:%F %T}"

@@ -1,0 +1,1 @@
+"""Everything that changes metering outside the gate; one call is one transaction."""

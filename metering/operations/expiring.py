@@ -1,0 +1,30 @@
+"""Holds that were forgotten: expire them and give back what they reserved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from accounts.operations.versions import bump
+from metering import statements
+from metering.models import Hold
+
+
+def expire_holds(*, now: datetime, limit: int) -> int:
+    """Expire the overdue holds of up to `limit` customers; returns how many holds there were.
+
+    One transaction per customer, begun by raising its version: a settle at the same moment either
+    came first, and then the hold is no longer open here, or finds it expired.
+    """
+    overdue = Hold.objects.filter(state=Hold.State.OPEN, expires_at__lte=now)
+    customers = overdue.values_list("customer_id", flat=True).distinct().order_by("customer_id")
+    return sum(_expire_of(customer_id, now=now) for customer_id in list(customers[:limit]))
+
+
+def _expire_of(customer_id: int, *, now: datetime) -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        bump(customer_id)
+        cursor.execute(statements.load("expire_holds"), {"customer_id": customer_id, "now": now})
+        (expired,) = cursor.fetchone()
+    return int(expired)

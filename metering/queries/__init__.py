@@ -1,0 +1,1 @@
+"""What metering can be asked; nothing here writes."""

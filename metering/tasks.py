@@ -1,0 +1,42 @@
+"""What the beat has metering do; each task is one call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from celery import shared_task
+
+from metering.operations import checking, expiring, forgetting, partitioning, rolling_up
+
+BATCHES_AT_ONCE, ROUNDS_AT_ONCE = 500, 40
+CUSTOMERS_AT_ONCE = 200
+
+
+@shared_task(name="metering.roll_up")
+def roll_up() -> int:
+    """Turn waiting batches into hourly buckets."""
+    return rolling_up.roll_up_waiting(limit=BATCHES_AT_ONCE, rounds=ROUNDS_AT_ONCE)
+
+
+@shared_task(name="metering.expire_holds")
+def expire_holds() -> int:
+    """Free what forgotten holds reserved."""
+    return expiring.expire_holds(now=datetime.now(UTC), limit=CUSTOMERS_AT_ONCE)
+
+
+@shared_task(name="metering.make_partitions")
+def make_partitions() -> None:
+    """Make the partitions of the months to come."""
+    partitioning.make_partitions(now=datetime.now(UTC))
+
+
+@shared_task(name="metering.forget_denials")
+def forget_denials() -> int:
+    """Delete denials older than 31 days."""
+    return forgetting.forget_denials(now=datetime.now(UTC))
+
+
+@shared_task(name="metering.check_invariants")
+def check_invariants() -> int:
+    """Look for what must not be; each fault is logged, and counted by /metrics while it stands."""
+    return len(checking.check_invariants(now=datetime.now(UTC), limit=CUSTOMERS_AT_ONCE))

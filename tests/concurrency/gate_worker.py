@@ -1,0 +1,75 @@
+"""One gate in a process of its own: reads a job from standard input, prints an answer a line.
+
+`python -m tests.concurrency.gate_worker` takes JSON {"dsn", "gateway_key", "callers": [[call, …],
+…]}: each caller sends its calls one after the other, all callers at once. A call is [method, path,
+body]; "$hold" in a path is replaced by the hold of the caller's last answer. Each answer is
+printed as it comes: [caller, place, status, body].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+from metering.gate.app import Gate, GateSettings
+from metering.gate.checks import Bounds
+from metering.gate.engine import Engine, Limits
+from metering.gate.store import Store
+
+
+def main() -> None:
+    """Play the job."""
+    job = json.loads(sys.stdin.readline())
+    asyncio.run(_play(job))
+
+
+async def _play(job: dict[str, Any]) -> None:
+    def make_engine() -> Engine:
+        return Engine(
+            Store(job["dsn"], statement_timeout_ms=5_000),
+            bounds=Bounds("https://farebox.test", timedelta(days=90), timedelta(minutes=5)),
+            limits=Limits(queue=20_000, batch=256, copies=1_000),
+        )
+
+    gate = Gate(make_engine, settings=GateSettings("https://farebox.test", 30.0))
+    await asyncio.gather(
+        *(_call(gate, job, number, calls) for number, calls in enumerate(job["callers"]))
+    )
+    await gate.stop()
+
+
+async def _call(gate: Gate, job: dict[str, Any], number: int, calls: list[list[Any]]) -> None:
+    hold = "none"
+    for place, (method, path, body) in enumerate(calls):
+        status, answer = await _ask(gate, job, method, path.replace("$hold", hold), body)
+        if status == 200 and "hold" in answer:
+            hold = answer["hold"]["id"]
+        print(json.dumps([number, place, status, answer]), flush=True)
+
+
+async def _ask(
+    gate: Gate, job: dict[str, Any], method: str, path: str, body: Any
+) -> tuple[int, Any]:
+    raw = b"" if body is None else json.dumps(body).encode()
+    answer: dict[str, Any] = {}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    async def send(message: Any) -> None:
+        answer.update(message)
+
+    headers = [
+        (b"authorization", f"Bearer {job['gateway_key']}".encode()),
+        (b"content-type", b"application/json"),
+    ]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    await gate(scope, receive, send)
+    return answer["status"], json.loads(answer["body"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Several gates on one customer: exact whatever the order, and whoever dies in the middle."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from accounts.models import Customer
+from accounts.operations.versions import bump_catalogue
+from metering.models import Balance, Meter, UsageEvent
+from tests.metering.gate.client import dsn, make_api_key, make_gateway
+from tests.metering.gate.conftest import entitle, make_customer
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+ROOT = Path(__file__).resolve().parents[2]
+CHECK = "/api/v1/check"
+Callers = list[list[list[Any]]]
+
+
+@pytest.fixture
+def meter(transactional_db: None) -> Meter:
+    """Something to count."""
+    with transaction.atomic():
+        bump_catalogue()
+        return Meter.objects.create(
+            key="api.calls", event_type="api.call", aggregation="count", created_at=timezone.now()
+        )
+
+
+def start(gateway_key: str, callers: Callers) -> subprocess.Popen[str]:
+    """A gate in a process of its own, already at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.concurrency.gate_worker"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    job = {"dsn": dsn(), "gateway_key": gateway_key, "callers": callers}
+    process.stdin.write(json.dumps(job) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> list[tuple[int, int, int, Any]]:
+    """Wait for a gate and return its answers."""
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    return [tuple(json.loads(line)) for line in out.splitlines()]
+
+
+def consume(key: str, id_: str, quantity: int = 1) -> list[Any]:
+    """A call that consumes."""
+    body = {"key": key, "meter": "api.calls", "mode": "consume", "id": id_, "quantity": quantity}
+    return ["POST", CHECK, body]
+
+
+def test_of_two_hundred_callers_exactly_six_are_admitted(meter: Meter) -> None:
+    customer = make_customer()
+    entitle(customer, meter, included=500)
+    key, (_, gateway_key) = make_api_key(customer), make_gateway()
+
+    gates = [
+        start(gateway_key, [[consume(key, f"{gate}-{caller}", 75)] for caller in range(50)])
+        for gate in range(4)
+    ]
+    answers = [answer for gate in gates for answer in finish(gate)]
+
+    assert Counter(status for _, _, status, _ in answers) == {200: 6, 402: 194}
+    assert all(body["max_admissible"] < 75 for _, _, status, body in answers if status == 402)
+    assert Balance.objects.get(customer_id=customer.id).used == 450
+    assert UsageEvent.objects.count() == 6
+
+
+def test_random_calls_from_four_gates_leave_the_books_in_order(meter: Meter) -> None:
+    chance = random.Random(20261122)
+    customers = [make_customer() for _ in range(3)]
+    for customer in customers:
+        entitle(customer, meter, included=400)
+    keys, (_, gateway_key) = [make_api_key(each) for each in customers], make_gateway()
+
+    gates = [
+        start(gateway_key, [_random_calls(chance, keys, f"{n}") for n in range(8)])
+        for _ in range(4)  # the same ids from several gates: duplicates too
+    ]
+    answers = [answer for gate in gates for answer in finish(gate)]
+
+    assert {status for _, _, status, _ in answers} <= {200, 402, 404, 409, 422, 429}
+    assert sum(status == 200 for _, _, status, _ in answers) > 100
+    assert _broken() == []
+    for customer in customers:
+        row = Balance.objects.get(customer_id=customer.id)
+        assert row.used + row.held <= 400
+
+
+def _random_calls(chance: random.Random, keys: list[str], name: str) -> list[list[Any]]:
+    calls: list[list[Any]] = []
+    for n in range(12):
+        body: dict[str, Any] = {
+            "key": chance.choice(keys),
+            "meter": "api.calls",
+            "quantity": chance.randrange(0, 9),
+            "id": f"{name}-{chance.randrange(9)}",
+        }
+        match chance.randrange(4):
+            case 0:
+                calls.append(["POST", CHECK, body | {"mode": "consume"}])
+            case 1:
+                calls.append(["POST", CHECK, body | {"mode": "hold", "id": f"h-{name}-{n}"}])
+                action = chance.choice(["settle", "release", "extend"])
+                closing: dict[str, dict[str, int] | None] = {
+                    "settle": {"quantity": chance.randrange(12)},
+                    "release": None,
+                    "extend": {"ttl": 90},
+                }
+                calls.append(["POST", f"/api/v1/holds/$hold/{action}", closing[action]])
+            case 2:
+                calls.append(["POST", CHECK, body | {"mode": "peek"}])
+            case _:
+                event: dict[str, Any] = {"specversion": "1.0", "source": "app", "type": "api.call"}
+                event |= {"id": body["id"], "subject": body["key"], "data": {"quantity": 0}}
+                calls.append(["POST", "/api/v1/events", [event]])
+    return calls
+
+
+def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
+    customer = make_customer()
+    entitle(customer, meter, included=10**9)
+    key, (_, gateway_key) = make_api_key(customer), make_gateway()
+    callers: Callers = [[consume(key, f"{caller}-{n}") for n in range(200)] for caller in range(16)]
+
+    answered: set[str] = set()
+    for seen in (3, 40, 150):
+        gate = start(gateway_key, callers)
+        assert gate.stdout is not None
+        for _ in range(seen):
+            number, place, status, _body = json.loads(gate.stdout.readline())
+            assert status == 200
+            answered.add(callers[number][place][2]["id"])
+        gate.kill()
+        rest, _ = gate.communicate(timeout=30)
+        for line in rest.splitlines():
+            if line.endswith("]"):
+                number, place, status, _body = json.loads(line)
+                answered.add(callers[number][place][2]["id"])
+        counted = _counted(customer)
+        assert answered <= counted.keys()
+        assert set(counted.values()) == {1}
+        assert _broken() == []
+
+    finish(start(gateway_key, callers))
+    counted = _counted(customer)
+    assert len(counted) == 3_200
+    assert set(counted.values()) == {1}
+    assert Balance.objects.get(customer_id=customer.id).used == 3_200
+    assert _broken() == []
+
+
+def _counted(customer: Customer) -> Counter[str]:
+    return Counter(
+        UsageEvent.objects.filter(customer_id=customer.id).values_list("external_id", flat=True)
+    )
+
+
+def _broken() -> list[Any]:
+    """Every difference between the books and what explains them, by SQL written apart."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT 'I1 used', b.customer_id, b.used, coalesce(sum(e.quantity), 0)
+              FROM metering_balance b
+              LEFT JOIN (SELECT customer_id, occurred_at, k.key::int AS meter_id,
+                                k.value::bigint AS quantity
+                           FROM metering_usageevent, jsonb_each_text(usage) AS k) e
+                ON e.customer_id = b.customer_id AND e.meter_id = b.meter_id
+               AND e.occurred_at >= b.start_at AND e.occurred_at < b.end_at
+             GROUP BY b.customer_id, b.meter_id, b."window", b.start_at, b.used
+            HAVING b.used <> coalesce(sum(e.quantity), 0)
+            UNION ALL
+            SELECT 'I3 held', b.customer_id, b.held, coalesce(sum(h.quantity), 0)
+              FROM metering_balance b
+              LEFT JOIN (SELECT customer_id, k.key::int AS meter_id, k.value::bigint AS quantity
+                           FROM metering_hold, jsonb_each_text(items) AS k
+                          WHERE state = 'open') h
+                ON h.customer_id = b.customer_id AND h.meter_id = b.meter_id
+             GROUP BY b.customer_id, b.meter_id, b."window", b.start_at, b.held
+            HAVING b.held <> coalesce(sum(h.quantity), 0)
+            UNION ALL
+            SELECT 'I4 batches', 0, events, batched FROM
+              (SELECT coalesce(sum(k.value::bigint), 0) AS events
+                 FROM metering_usageevent, jsonb_each_text(usage) AS k) e,
+              (SELECT coalesce(sum((d->>4)::bigint), 0) AS batched
+                 FROM metering_usagebatch, jsonb_array_elements(deltas) AS d) b
+             WHERE events <> batched
+            """
+        )
+        return list(cursor.fetchall())

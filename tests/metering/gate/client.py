@@ -1,0 +1,171 @@
+"""Calls the gate as a server would, in a loop of its own thread, without a socket in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db import connection, transaction
+
+from accounts.domain import keys
+from accounts.models import ApiKey, Customer, Gateway, GatewayKey
+from accounts.operations.versions import bump, bump_catalogue
+from metering.gate.app import Gate, GateSettings
+from metering.gate.checks import Bounds
+from metering.gate.engine import Engine, Limits
+from metering.gate.store import Store
+
+T = TypeVar("T")
+BASE_URL = "https://farebox.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """An answer."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+def dsn() -> str:
+    """The libpq address of the test database."""
+    settings = connection.settings_dict
+    parts = {
+        "host": settings["HOST"],
+        "port": settings["PORT"],
+        "user": settings["USER"],
+        "password": settings["PASSWORD"],
+        "dbname": settings["NAME"],
+    }
+    return " ".join(f"{name}={value}" for name, value in parts.items() if value)
+
+
+class GateProcess:
+    """One gate with its own engine, connection and event loop."""
+
+    def __init__(self, *, batch: int = 512, queue: int = 20_000, deadline_s: float = 10.0) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        address = dsn()
+
+        def make_engine() -> Engine:
+            return Engine(
+                Store(address, statement_timeout_ms=5_000),
+                bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300)),
+                limits=Limits(queue=queue, batch=batch, copies=1_000),
+            )
+
+        self.gate = Gate(make_engine, settings=GateSettings(BASE_URL, deadline_s))
+        self.key = ""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something in the gate's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def stop(self) -> None:
+        """End the engine and the loop."""
+        self.run(self.gate.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Got:
+        """Send one request and return its answer."""
+        return self.run(self.request(method, path, body, key=key, headers=headers))
+
+    def together(self, *requests: tuple[str, object]) -> list[Got]:
+        """Post several bodies at the same moment; answers in their order."""
+
+        async def gather() -> list[Got]:
+            return await asyncio.gather(
+                *(self.request("POST", path, body) for path, body in requests)
+            )
+
+        return self.run(gather())
+
+    def check(self, body: object) -> Got:
+        """POST /check."""
+        return self.send("POST", "/api/v1/check", body)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Got:
+        """Send one request inside the loop."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else _json(body)
+        used = self.key if key is None else key
+        sent = {"content-type": "application/json"}
+        if used:
+            sent["authorization"] = f"Bearer {used}"
+        sent |= headers or {}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
+        }
+        parts = [{"type": "http.request", "body": raw, "more_body": False}]
+        answer: dict[str, Any] = {}
+
+        async def receive() -> dict[str, Any]:
+            return parts.pop(0)
+
+        async def send(message: Any) -> None:
+            answer.update(message)
+
+        await self.gate(scope, receive, send)
+        return Got(
+            answer["status"],
+            json.loads(answer["body"] or b"null"),
+            {name.decode(): value.decode() for name, value in answer["headers"]},
+        )
+
+
+def _json(body: object) -> bytes:
+    return json.dumps(body, default=str).encode()
+
+
+def make_gateway(name: str = "edge-1") -> tuple[Gateway, str]:
+    """A gateway and the text of its key."""
+    now = datetime.now(UTC)
+    made = keys.new_key(keys.KeyKind.GATEWAY, entropy=secrets.token_bytes(32))
+    with transaction.atomic():
+        gateway = Gateway.objects.create(name=name, created_at=now)
+        GatewayKey.objects.create(
+            gateway=gateway, name="key", prefix=made.prefix, digest=made.digest, created_at=now
+        )
+        bump_catalogue()
+    return gateway, made.text
+
+
+def make_api_key(customer: Customer, **fields: Any) -> str:
+    """The text of a new key of a customer."""
+    made = keys.new_key(keys.KeyKind.CUSTOMER, entropy=secrets.token_bytes(32))
+    with transaction.atomic():
+        bump(customer.id)
+        given: dict[str, Any] = {"created_at": datetime.now(UTC), **fields}
+        ApiKey.objects.create(
+            customer=customer, name="key", prefix=made.prefix, digest=made.digest, **given
+        )
+    return made.text

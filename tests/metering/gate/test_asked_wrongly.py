@@ -1,0 +1,155 @@
+"""Checks that are asked wrongly, and callers that may not ask: never a 402, nothing moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from django.db import transaction
+
+from accounts.models import ApiKey, GatewayKey
+from accounts.operations.versions import bump, bump_catalogue
+from tests.metering.gate.client import make_api_key, make_gateway
+from tests.metering.gate.conftest import World, past
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({"meter": "api.cals"}, 422, "meter_unknown", "meter"),
+        ({"quantity": 1.5}, 422, "quantity_invalid", "quantity"),
+        ({"quantity": -1}, 422, "quantity_invalid", "quantity"),
+        ({"quantity": "3"}, 422, "quantity_invalid", "quantity"),
+        ({"quantity": 10**15 + 1}, 422, "quantity_invalid", "quantity"),
+        ({"qantity": 1}, 422, "parameter_unknown", "qantity"),
+        ({"mode": "eat"}, 422, "parameter_invalid", "mode"),
+        ({"mode": "consume"}, 422, "parameter_missing", "id"),
+        ({"mode": "hold", "id": "x", "ttl": 0}, 422, "parameter_invalid", "ttl"),
+        (
+            {"mode": "hold", "id": "x", "time": "2026-01-01T00:00:00Z"},
+            422,
+            "parameter_invalid",
+            "time",
+        ),
+        (
+            {"mode": "consume", "id": "x", "time": "2026-01-01T00:00:00"},
+            422,
+            "parameter_invalid",
+            "time",
+        ),
+        (
+            {"mode": "consume", "id": "x", "time": "2020-01-01T00:00:00Z"},
+            422,
+            "time_out_of_range",
+            "time",
+        ),
+        (
+            {"mode": "consume", "id": "x", "time": "2090-01-01T00:00:00Z"},
+            422,
+            "time_out_of_range",
+            "time",
+        ),
+        ({"customer": "acme"}, 422, "parameter_missing", "key"),
+        ({"key": "fb_key_typo"}, 401, "key_malformed", "key"),
+        ({"items": [{"meter": "a"}, {"meter": "a"}]}, 422, "parameter_invalid", "items"),
+        ({"items": [{"meter": f"m{n}"} for n in range(17)]}, 422, "too_many_items", "items"),
+        ({"items": []}, 422, "parameter_invalid", "items"),
+        ({"meter": "api.calls", "items": [{"meter": "a"}]}, 422, "parameter_invalid", "items"),
+        ({"mode": "consume", "id": "a\x00b"}, 422, "parameter_invalid", None),
+    ],
+)
+def test_what_is_asked_wrongly_is_never_a_402(
+    world: World, body: dict[str, object], status: int, code: str, param: str | None
+) -> None:
+    before = world.state()
+
+    got = world.check(**body)
+
+    assert (got.status, got.body["code"], got.body.get("param")) == (status, code, param)
+    assert got.headers["content-type"] == "application/problem+json"
+    assert world.state() == before
+
+
+def test_bodies_that_are_no_check(world: World) -> None:
+    for raw in (b"", b"{", b"[]", b"\xff\xfe", b"null", b'{"checks": 3}'):
+        got = world.gate.check(raw)
+        assert got.status in (400, 422), raw
+    got = world.gate.send("POST", "/api/v1/check", b"{}", headers={"content-length": str(10**8)})
+    assert (got.status, got.body["code"]) == (413, "body_too_large")
+    got = world.gate.send("POST", "/api/v1/check", b"{}", headers={"content-type": "text/xml"})
+    assert (got.status, got.body["code"]) == (415, "media_type_unsupported")
+    assert world.gate.send("GET", "/api/v1/check").status == 405
+
+
+def test_the_nearest_meter_is_offered(world: World) -> None:
+    got = world.check(meter="api.cals")
+    assert got.body["nearest"][0] == "api.calls"
+    assert "api.calls" in got.body["detail"]
+
+
+def test_customers_by_id_external_id_and_key(world: World) -> None:
+    with transaction.atomic():
+        bump(world.customer.id)
+        world.customer.external_id = "acme"
+        world.customer.save()
+    for name in ("acme", world.customer.public_id):
+        got = world.gate.check({"customer": name, "meter": "api.calls"})
+        assert got.status == 200
+        assert got.body["customer"] == world.customer.public_id
+    got = world.gate.check({"customer": "nobody", "meter": "api.calls"})
+    assert (got.status, got.body["code"]) == (422, "customer_unknown")
+
+    with transaction.atomic():
+        bump(world.customer.id)
+        world.customer.external_id = "acme-2"
+        world.customer.save()
+    assert world.gate.check({"customer": "acme", "meter": "api.calls"}).status == 422
+    assert world.gate.check({"customer": "acme-2", "meter": "api.calls"}).status == 200
+
+
+def test_a_customers_key_takes_effect_and_loses_it_at_once(world: World) -> None:
+    key = make_api_key(world.customer)
+    assert world.gate.check({"key": key, "meter": "api.calls"}).status == 200
+
+    with transaction.atomic():
+        bump(world.customer.id)
+        ApiKey.objects.filter(customer=world.customer).update(revoked_at=datetime.now(UTC))
+    got = world.gate.check({"key": key, "meter": "api.calls"})
+    assert (got.status, got.body["code"]) == (401, "key_revoked")
+
+    expired = make_api_key(world.customer, created_at=past(60), expires_at=past(5))
+    got = world.gate.check({"key": expired, "meter": "api.calls"})
+    assert (got.status, got.body["code"]) == (401, "key_expired")
+
+
+def test_a_gateways_key_takes_effect_and_loses_it_at_once(world: World) -> None:
+    _, key = make_gateway("edge-2")
+    body = {"key": world.key, "meter": "api.calls"}
+    assert world.gate.send("POST", "/api/v1/check", body, key=key).status == 200
+
+    with transaction.atomic():
+        GatewayKey.objects.filter(gateway__name="edge-2").update(revoked_at=datetime.now(UTC))
+        bump_catalogue()
+    got = world.gate.send("POST", "/api/v1/check", body, key=key)
+    assert (got.status, got.body["code"]) == (401, "key_revoked")
+    assert got.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "code"),
+    [
+        ("", 401, "key_missing"),
+        ("fb_gw_short", 401, "key_malformed"),
+        ("something else", 401, "key_malformed"),
+    ],
+)
+def test_callers_that_are_not_gateways(world: World, key: str, status: int, code: str) -> None:
+    got = world.gate.send("POST", "/api/v1/check", {"meter": "api.calls"}, key=key)
+    assert (got.status, got.body["code"]) == (status, code)
+
+
+def test_a_customers_key_is_not_a_gateways(world: World) -> None:
+    got = world.gate.send("POST", "/api/v1/check", {"meter": "api.calls"}, key=world.key)
+    assert (got.status, got.body["code"]) == (403, "wrong_kind_of_key")

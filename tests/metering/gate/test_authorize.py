@@ -1,0 +1,144 @@
+"""ANY /authorize: what a gateway that only forwards requests is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import transaction
+
+from accounts.models import Gateway, GatewayRoute
+from accounts.operations.versions import bump_catalogue
+from tests.metering.gate.client import Got
+from tests.metering.gate.conftest import World
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def routed(world: World) -> World:
+    """The gateway knows that chats consume a call and that models are free to list."""
+    with transaction.atomic():
+        gateway = Gateway.objects.get()
+        for position, (method, path, meter, mode) in enumerate(
+            [
+                ("POST", "/v1/chat/*", "api.calls", "consume"),
+                ("*", "/v1/models", "api.calls", "peek"),
+            ]
+        ):
+            GatewayRoute.objects.create(
+                gateway=gateway,
+                position=position,
+                method=method,
+                path=path,
+                meter=meter,
+                mode=mode,
+            )
+        bump_catalogue()
+    return world
+
+
+def authorize(world: World, path: str = "", *, method: str = "GET", **headers: str) -> Got:
+    """Send a request as a gateway forwards it."""
+    sent = {"authorization": f"Bearer {world.key}", "x-farebox-gateway": world.gate.key}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {name: value for name, value in sent.items() if value}
+    return world.gate.send(method, f"/api/v1/authorize{path}", key="", headers=sent)
+
+
+def test_allow_is_200_without_a_body_and_with_every_identity_header(routed: World) -> None:
+    got = authorize(routed, x_farebox_meter="api.calls")
+
+    assert (got.status, got.body) == (200, None)
+    assert got.headers["x-farebox"] == "authorize/1"
+    assert got.headers["x-farebox-customer"] == routed.customer.public_id
+    assert got.headers["x-farebox-plan"] == "free"
+    assert got.headers["x-farebox-hold"] == ""
+    assert got.headers["x-farebox-decision"].startswith("dec_")
+    assert got.headers["ratelimit"].startswith('"api.calls.month";r=1000')
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers", "used"),
+    [
+        ("/v1/chat/completions", "POST", {}, 1),
+        ("/v1/chat/completions?stream=1", "POST", {}, 1),
+        ("", "GET", {"x-forwarded-method": "POST", "x-forwarded-uri": "/v1/chat/x?a=b"}, 1),
+        ("/nginx", "GET", {"x-original-method": "POST", "x-original-uri": "/v1/chat/"}, 1),
+        ("/nginx-accel/v1/chat/x", "POST", {}, 1),
+        ("/v1/models", "GET", {}, 0),
+    ],
+)
+def test_routes_say_what_a_request_counts_as(
+    routed: World, path: str, method: str, headers: dict[str, str], used: int
+) -> None:
+    for _ in range(2):  # a gateway's retry of the same request counts once
+        got = authorize(
+            routed, path.partition("?")[0], method=method, x_request_id="r-1", **headers
+        )
+        assert got.status == 200
+    assert routed.balance(routed.calls) == (used, 0)
+    assert ("x-accel-redirect" in got.headers) == path.startswith("/nginx-accel")
+
+
+def test_a_hold_hands_its_id_to_the_upstream(routed: World) -> None:
+    got = authorize(
+        routed,
+        x_farebox_meter="chat.tokens",
+        x_farebox_quantity="900",
+        x_farebox_mode="hold",
+        x_request_id="r-2",
+    )
+    hold = got.headers["x-farebox-hold"]
+    settled = routed.gate.send("POST", f"/api/v1/holds/{hold}/settle", {"quantity": 300})
+    assert settled.status == 200
+    assert routed.balance(routed.tokens) == (300, 0)
+
+
+def test_a_denial_is_the_problem_itself_and_moves_nothing(routed: World) -> None:
+    routed.check(mode="consume", id="all", quantity=1_000)
+    before = routed.state()
+
+    got = authorize(routed, x_farebox_meter="api.calls")
+    assert (got.status, got.body["code"]) == (402, "quota_exhausted")
+    assert got.headers["x-farebox"] == "authorize/1"
+
+    accel = authorize(routed, "/nginx-accel", x_farebox_meter="api.calls")
+    assert accel.status == 402
+    assert "x-accel-redirect" not in accel.headers
+
+    nginx = authorize(routed, "/nginx", x_farebox_meter="api.calls")
+    assert (nginx.status, nginx.headers["x-farebox-status"]) == (403, "402")
+    assert json.loads(nginx.headers["x-farebox-problem"])["code"] == "quota_exhausted"
+    assert routed.state() == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"authorization": ""}, 401, "key_missing"),
+        ({"authorization": "", "x-api-key": "fb_key_wrong"}, 401, "key_malformed"),
+        ({"x-farebox-gateway": ""}, 401, "key_missing"),
+        ({"x-farebox-gateway": "fb_gw_wrong"}, 401, "key_malformed"),
+        ({"x-farebox-meter": "nothing"}, 422, "meter_unknown"),
+        ({"x-farebox-mode": "eat"}, 422, "parameter_invalid"),
+        ({"x-farebox-mode": "consume"}, 422, "parameter_missing"),
+        ({"x-farebox-quantity": "1.5"}, 422, "quantity_invalid"),
+        ({"x-farebox-meter": ""}, 422, "route_unknown"),
+    ],
+)
+def test_what_is_set_up_wrongly_is_never_a_402(
+    routed: World, headers: dict[str, str], status: int, code: str
+) -> None:
+    before = routed.state()
+    got = authorize(routed, "/elsewhere", **({"x-farebox-meter": "api.calls"} | headers))
+    assert (got.status, got.body["code"]) == (status, code)
+    assert routed.state() == before
+
+
+def test_keys_where_clients_of_apis_put_them(routed: World) -> None:
+    for name in ("x-api-key", "api-key"):
+        got = authorize(
+            routed, **{"authorization": "", name: routed.key, "x-farebox-meter": "api.calls"}
+        )
+        assert got.status == 200
