@@ -1,0 +1,378 @@
+"""The admin of billing: plans, subscriptions, invoices, the ledger, what stands with Stripe.
+
+Every change goes through the operations, which audit it; the rest is only shown. A plan's terms
+are too rich for a form and are written by the API, which explains what does not hold together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts.admin import ReadOnlyAdmin, actor_of
+from billing.domain.invoices import InvoiceTransitionRefused
+from billing.domain.money import Money, format_money
+from billing.domain.plan_changes import PlanChangeRefused
+from billing.domain.subscriptions import SubscriptionTransitionRefused
+from billing.models import (
+    CheckoutSession,
+    CreditNote,
+    Invoice,
+    InvoiceLine,
+    LedgerEntry,
+    LedgerPosting,
+    PaymentAttempt,
+    Plan,
+    PlanEntitlement,
+    PlanVersion,
+    StripeCustomer,
+    StripeEvent,
+    StripeStep,
+    Subscription,
+    SubscriptionPhase,
+    Wallet,
+)
+from billing.operations import catalogue, changing, collecting, retrying, subscribing
+from billing.queries.catalogue import PlanNotOnSale, PlanUnknown
+
+if TYPE_CHECKING:  # generic for the type checker only
+    Table = admin.TabularInline[Any, Any]
+else:
+    Table = admin.TabularInline
+
+_REFUSALS: Final = (
+    catalogue.VersionNotDraft,
+    changing.PaymentMethodNeeded,
+    collecting.CollectedByStripe,
+    collecting.InvoiceHasPayments,
+    InvoiceTransitionRefused,
+    PlanChangeRefused,
+    PlanNotOnSale,
+    PlanUnknown,
+    SubscriptionTransitionRefused,
+)
+
+
+class ShownTable(Table):
+    """Rows that belong to the one shown, to be read."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+
+class ShownAdmin(ReadOnlyAdmin):
+    """Rows to be read, with actions for whoever may change them."""
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether this person may use the actions."""
+        return request.user.has_perm(f"billing.change_{self.opts.model_name}")
+
+    def each(self, request: HttpRequest, rows: QuerySet[Any], do: Callable[..., Any]) -> None:
+        """Do one operation for each row chosen; what one refuses keeps no other from its turn."""
+        done = 0
+        for row in rows:
+            try:
+                do(row.pk, actor=actor_of(request), now=datetime.now(UTC))
+            except _REFUSALS as refused:
+                self.message_user(request, f"{row}: {refused}", messages.ERROR)
+            else:
+                done += 1
+        if done:
+            self.message_user(request, f"Done for {done}.", messages.SUCCESS)
+
+
+def _money(member: str, words: str) -> Any:
+    """A column with an amount in minor units, as people write it."""
+
+    @admin.display(description=words, ordering=member)
+    def shown(_admin: Any, row: Any) -> str:
+        return format_money(Money(getattr(row, member), row.currency))
+
+    return shown
+
+
+class VersionsInPlan(ShownTable):
+    """A plan's versions."""
+
+    model = PlanVersion
+    fields = ("number", "state", "currency", "interval", "fee", "minimum", "trial_days")
+    fields += ("grace_days", "activated_at", "archived_at")  # type: ignore[assignment]
+    ordering = ("-number",)
+    show_change_link = True
+
+
+@admin.register(Plan)
+class PlanAdmin(ShownAdmin):
+    """Plans with their versions."""
+
+    list_display = ("name", "key", "public_id", "on_sale", "public", "created_at", "archived_at")
+    list_filter = ("public", ("archived_at", admin.EmptyFieldListFilter))
+    search_fields = ("key", "name")
+    inlines = (VersionsInPlan,)
+    actions = ("archive",)
+
+    @admin.display(description="On sale")
+    def on_sale(self, plan: Plan) -> str:
+        """The version that new subscriptions get."""
+        version = plan.versions.filter(state=PlanVersion.State.ACTIVE).first()
+        if version is None:
+            return "no"
+        fee = format_money(Money(version.fee, version.currency))
+        return f"v{version.number}, {fee} a {version.interval}"
+
+    @admin.action(description="Archive: take off sale", permissions=["operate"])
+    def archive(self, request: HttpRequest, rows: QuerySet[Plan]) -> None:
+        """Take the plans off sale; who is on them stays."""
+        self.each(request, rows, catalogue.archive_plan)
+
+
+class EntitlementsInVersion(ShownTable):
+    """What a version gives."""
+
+    model = PlanEntitlement
+    fields = ("kind", "meter", "feature", "value", "included", "unlimited", "window")
+    fields += ("rollover", "over", "overage_limit", "price")  # type: ignore[assignment]
+
+
+@admin.register(PlanVersion)
+class PlanVersionAdmin(ShownAdmin):
+    """Versions with their entitlements."""
+
+    list_display = ("plan", "number", "state", "fee_shown", "interval", "activated_at")
+    list_filter = ("state", "interval", "currency")
+    list_select_related = ("plan",)
+    search_fields = ("plan__key", "plan__name")
+    inlines = (EntitlementsInVersion,)
+    actions = ("activate",)
+    fee_shown = _money("fee", "Fee")
+
+    @admin.action(description="Activate: put on sale", permissions=["operate"])
+    def activate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
+        """Put drafts on sale in place of the versions that were."""
+        self.each(request, rows, catalogue.activate)
+
+
+class PhasesInSubscription(ShownTable):
+    """Under which version it stood when."""
+
+    model = SubscriptionPhase
+    ordering = ("-start_at",)
+
+
+class ChangeForm(ActionForm):
+    """To which plan, for the action that changes it."""
+
+    plan = forms.CharField(required=False, max_length=100, label="Plan's key")
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ShownAdmin):
+    """Subscriptions."""
+
+    list_display = ("customer", "public_id", "version", "status", "collection")
+    list_display += ("current_end_at", "pending_version", "cancel_at")  # type: ignore[assignment]
+    list_filter = ("status", "collection", "version__plan")
+    list_select_related = ("customer", "version__plan", "pending_version__plan")
+    search_fields = ("customer__name", "customer__external_id", "customer__email")
+    inlines = (PhasesInSubscription,)
+    action_form = ChangeForm
+    actions = ("change_plan", "pause", "resume", "cancel_later", "cancel_now", "keep")
+
+    @admin.action(description="Change to the plan with this key", permissions=["operate"])
+    def change_plan(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """An upgrade takes over now, another plan when the period ends."""
+        plan = request.POST.get("plan", "").strip()
+        self.each(request, rows, lambda key, **by: changing.change_plan(key, plan=plan, **by))
+
+    @admin.action(description="Pause: deny calls from now on", permissions=["operate"])
+    def pause(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """Deny calls and bill no further periods."""
+        self.each(request, rows, subscribing.pause)
+
+    @admin.action(description="Resume", permissions=["operate"])
+    def resume(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """Serve again."""
+        self.each(request, rows, subscribing.resume)
+
+    @admin.action(description="Cancel when the period ends", permissions=["operate"])
+    def cancel_later(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """End it with its period."""
+        self.each(request, rows, lambda key, **by: subscribing.cancel(key, when="period_end", **by))
+
+    @admin.action(description="Cancel at once", permissions=["operate"])
+    def cancel_now(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """End it now, with its last invoice."""
+        self.each(request, rows, lambda key, **by: subscribing.cancel(key, when="now", **by))
+
+    @admin.action(description="Take a cancellation back", permissions=["operate"])
+    def keep(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """Go on."""
+        self.each(request, rows, subscribing.keep)
+
+
+class LinesInInvoice(ShownTable):
+    """An invoice's lines."""
+
+    model = InvoiceLine
+    fields = ("position", "kind", "description", "meter", "quantity", "amount", "start_at")
+    fields += ("end_at", "detail", "stripe_line")  # type: ignore[assignment]
+    ordering = ("position",)
+
+
+class StepsInInvoice(ShownTable):
+    """What was sent to Stripe for it."""
+
+    model = StripeStep
+    fields = ("kind", "chunk", "attempt", "state", "sends", "last_sent_at", "http_status", "error")
+    ordering = ("created_at", "id")
+    show_change_link = True
+
+
+class AttemptsInInvoice(ShownTable):
+    """Tries to collect it."""
+
+    model = PaymentAttempt
+    ordering = ("number", "at")
+
+
+class CreditNotesInInvoice(ShownTable):
+    """What was given back of it."""
+
+    model = CreditNote
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(ShownAdmin):
+    """Invoices."""
+
+    list_display = ("__str__", "customer", "status", "push", "total_shown", "due_shown")
+    list_display += ("period_start_at", "failure_code", "push_problem")  # type: ignore[assignment]
+    list_filter = ("status", "push", "currency")
+    list_select_related = ("customer", "carried_to")
+    search_fields = ("number", "customer__name", "customer__external_id", "stripe_invoice")
+    date_hierarchy = "period_start_at"
+    inlines = (LinesInInvoice, StepsInInvoice, AttemptsInInvoice, CreditNotesInInvoice)
+    actions = ("push_now", "release", "mark_paid")
+    total_shown = _money("total", "Total")
+
+    @admin.display(description="Due")
+    def due_shown(self, invoice: Invoice) -> str:
+        """What is still to be paid."""
+        return format_money(Money(invoice.amount_due, invoice.currency))
+
+    @admin.action(description="Push to Stripe: try again now", permissions=["operate"])
+    def push_now(self, request: HttpRequest, rows: QuerySet[Invoice]) -> None:
+        """Bring waiting pushes forward."""
+        self.each(request, rows, retrying.push_now)
+
+    @admin.action(description="Release from quarantine, after a look", permissions=["operate"])
+    def release(self, request: HttpRequest, rows: QuerySet[Invoice]) -> None:
+        """Push again what was quarantined."""
+        self.each(request, rows, collecting.release_quarantine)
+
+    @admin.action(description="Mark as paid outside of Stripe", permissions=["operate"])
+    def mark_paid(self, request: HttpRequest, rows: QuerySet[Invoice]) -> None:
+        """The whole amount due came in elsewhere."""
+        self.each(
+            request,
+            rows,
+            lambda key, **by: collecting.mark_paid_manually(key, reference="admin", **by),
+        )
+
+
+class EntriesInPosting(ShownTable):
+    """The sides of a posting."""
+
+    model = LedgerEntry
+
+
+@admin.register(LedgerPosting)
+class LedgerPostingAdmin(ReadOnlyAdmin):
+    """Movements of money."""
+
+    list_display = ("occurred_at", "kind", "customer", "invoice", "key", "note")
+    list_filter = ("kind",)
+    list_select_related = ("customer", "invoice")
+    search_fields = ("key", "customer__name", "invoice__number")
+    date_hierarchy = "occurred_at"
+    inlines = (EntriesInPosting,)
+
+
+@admin.register(Wallet)
+class WalletAdmin(ReadOnlyAdmin):
+    """Money paid ahead."""
+
+    list_display = ("customer", "public_id", "currency", "balance")
+    list_filter = ("currency",)
+    list_select_related = ("customer",)
+    search_fields = ("customer__name", "customer__external_id")
+
+
+@admin.register(StripeStep)
+class StripeStepAdmin(ShownAdmin):
+    """Calls to Stripe, as they were sent and answered."""
+
+    list_display = ("key", "kind", "subject", "state", "sends", "http_status", "last_sent_at")
+    list_filter = ("state", "kind")
+    search_fields = ("key", "subject")
+    actions = ("try_again",)
+
+    @admin.action(description="Try again now: push their invoices", permissions=["operate"])
+    def try_again(self, request: HttpRequest, rows: QuerySet[StripeStep]) -> None:
+        """A pending step is sent again, with its key, by the push of its invoice."""
+        pending = rows.filter(state=StripeStep.State.PENDING, invoice__isnull=False)
+        numbers = pending.order_by().values_list("invoice_id", flat=True).distinct()
+        self.each(request, Invoice.objects.filter(pk__in=numbers), retrying.push_now)
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(ShownAdmin):
+    """What Stripe told us, and what came of it."""
+
+    list_display = ("type", "id", "created_at", "received_at", "processed_at", "outcome")
+    list_display += ("attempts", "next_attempt_at")  # type: ignore[assignment]
+    list_filter = (("processed_at", admin.EmptyFieldListFilter), "type")
+    search_fields = ("id", "object_id")
+    date_hierarchy = "received_at"
+    actions = ("try_again",)
+
+    @admin.action(description="Try again now", permissions=["operate"])
+    def try_again(self, request: HttpRequest, rows: QuerySet[StripeEvent]) -> None:
+        """Bring events that wait forward."""
+        self.each(request, rows, retrying.apply_event_now)
+
+
+@admin.register(StripeCustomer)
+class StripeCustomerAdmin(ReadOnlyAdmin):
+    """Customers' counterparts at Stripe."""
+
+    list_display = ("customer", "stripe_customer", "card_brand", "card_last4", "card_expires_on")
+    list_filter = (("payment_method", admin.EmptyFieldListFilter), "card_brand")
+    list_select_related = ("customer",)
+    search_fields = ("stripe_customer", "customer__name")
+
+
+@admin.register(CheckoutSession)
+class CheckoutSessionAdmin(ReadOnlyAdmin):
+    """Visits to Stripe Checkout."""
+
+    list_display = ("public_id", "customer", "version", "status", "created_at", "completed_at")
+    list_filter = ("status",)
+    list_select_related = ("customer", "version__plan")
+    search_fields = ("stripe_session", "customer__name")

@@ -1,0 +1,182 @@
+"""The shapes of plans: what the API takes and answers for versions, entitlements and prices."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+from rest_framework import serializers
+
+from accounts.api.fields import (
+    CurrencyField,
+    FlagField,
+    InstantField,
+    KeyField,
+    PublicIdField,
+    TextField,
+    UnitPriceField,
+    WholeField,
+)
+from accounts.api.serializing import StrictSerializer
+from billing.api.fields import TextOrNull
+from billing.domain.prices import decimal_text
+from billing.models import Plan, PlanEntitlement, PlanVersion
+from billing.operations.plan_shapes import (
+    AMOUNT_MAX,
+    DAYS_MAX,
+    WINDOWS,
+    VersionTerms,
+)
+
+MODELS: Final = ("per_unit", "graduated", "volume", "package", "flat")
+
+
+class PriceText(UnitPriceField):
+    """A decimal text, kept as a text: billing reads it exactly."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the decimal without needless zeros."""
+        return decimal_text(Decimal(super().to_internal_value(data)))
+
+
+class TierBody(StrictSerializer):
+    """One tier; `up_to` null ends the list."""
+
+    up_to = WholeField(least=1, allow_null=True)
+    unit_price = PriceText()
+    flat_price = PriceText(required=False)
+
+
+class PriceBody(StrictSerializer):
+    """A price for units past the included ones; which members it has follows from `model`."""
+
+    model = serializers.ChoiceField(MODELS)
+    unit_price = PriceText(required=False)
+    tiers = TierBody(many=True, required=False)
+    package_size = WholeField(least=1, required=False)
+    package_price = PriceText(required=False)
+    price = PriceText(required=False)
+
+
+class EntitlementBody(StrictSerializer):
+    """One right; metered ones name a meter, boolean and static ones a feature."""
+
+    type = serializers.ChoiceField(("metered", "boolean", "static"))
+    meter = KeyField(required=False)
+    feature = KeyField(required=False)
+    value = TextField(max_length=500, required=False)
+    included = WholeField(required=False)
+    unlimited = FlagField(required=False)
+    window = serializers.ChoiceField(WINDOWS, required=False)
+    rollover = WholeField(required=False)
+    over = serializers.ChoiceField(("deny", "bill"), required=False)
+    overage_limit = WholeField(required=False, allow_null=True)
+    price = PriceBody(required=False, allow_null=True)
+
+
+class NewVersion(StrictSerializer):
+    """The terms of a version to be drafted, and whether it goes on sale at once."""
+
+    currency = CurrencyField(required=False)
+    interval = serializers.ChoiceField(PlanVersion.Interval.values, required=False)
+    fee = WholeField(most=AMOUNT_MAX, required=False)
+    trial_days = WholeField(most=DAYS_MAX, required=False)
+    grace_days = WholeField(most=DAYS_MAX, required=False)
+    minimum = WholeField(most=AMOUNT_MAX, required=False)
+    entitlements = EntitlementBody(many=True, required=False)
+    activate = FlagField(required=False)
+
+
+class NewPlan(NewVersion):
+    """A plan with its first version."""
+
+    key = TextField(max_length=100)
+    name = TextField(max_length=200)
+    description = TextField(max_length=500, allow_blank=True, required=False)
+    public = FlagField(required=False)
+
+
+def terms_in(asked: dict[str, Any]) -> VersionTerms:
+    """Take the terms of a version out of a validated body."""
+    names = ("currency", "interval", "fee", "trial_days", "grace_days", "minimum", "entitlements")
+    return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
+
+
+class EntitlementShape(serializers.Serializer[PlanEntitlement]):
+    """A right as it is answered; members that do not belong to its type are null."""
+
+    type = serializers.CharField(source="kind")
+    meter = TextOrNull(lambda right: right.meter.key if right.meter else None)
+    feature = TextOrNull(lambda right: right.feature)
+    value = TextOrNull(lambda right: right.value)
+    included = WholeField()
+    unlimited = FlagField()
+    window = serializers.CharField()
+    rollover = WholeField()
+    over = serializers.CharField()
+    overage_limit = WholeField(allow_null=True)
+    price = PriceBody(allow_null=True)
+
+    def to_representation(self, instance: PlanEntitlement) -> dict[str, Any]:
+        """Only the members of its type."""
+        match instance.kind:
+            case "boolean":
+                return {"type": "boolean", "feature": instance.feature}
+            case "static":
+                return {"type": "static", "feature": instance.feature, "value": instance.value}
+            case _:
+                return {
+                    "type": "metered",
+                    "meter": instance.meter.key if instance.meter else None,
+                    "included": instance.included,
+                    "unlimited": instance.unlimited,
+                    "window": instance.window,
+                    "rollover": instance.rollover,
+                    "over": instance.over,
+                    "overage_limit": instance.overage_limit,
+                    "price": instance.price,
+                }
+
+
+class PlanVersionShape(serializers.Serializer[PlanVersion]):
+    """A version as it is answered: `fee` and `minimum` in minor units per interval."""
+
+    id = PublicIdField(PlanVersion.PREFIX, source="pk")
+    plan = serializers.CharField(source="plan.key")
+    number = serializers.IntegerField()
+    state = serializers.ChoiceField(PlanVersion.State.values)
+    currency = serializers.CharField()
+    interval = serializers.ChoiceField(PlanVersion.Interval.values)
+    fee = WholeField()
+    trial_days = WholeField()
+    grace_days = WholeField()
+    minimum = WholeField()
+    created_at = InstantField()
+    activated_at = InstantField(allow_null=True)
+    archived_at = InstantField(allow_null=True)
+    entitlements = serializers.SerializerMethodField()
+
+    def get_entitlements(self, version: PlanVersion) -> list[dict[str, Any]]:
+        """The rights in the order in which they were written."""
+        rights = version.entitlements.select_related("meter").order_by("id")
+        return [EntitlementShape(right).data for right in rights]
+
+
+class PlanShape(serializers.Serializer[Plan]):
+    """A plan as it is answered, with the version that is on sale, or its newest."""
+
+    id = PublicIdField(Plan.PREFIX, source="pk")
+    key = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    public = serializers.BooleanField()
+    created_at = InstantField()
+    archived_at = InstantField(allow_null=True)
+    version = serializers.SerializerMethodField()
+
+    def get_version(self, plan: Plan) -> dict[str, Any]:
+        """The active version, or the newest where none is."""
+        active = plan.versions.filter(state=PlanVersion.State.ACTIVE).first()
+        shown = active or plan.versions.order_by("-number").first()
+        assert shown is not None
+        return dict(PlanVersionShape(shown).data)

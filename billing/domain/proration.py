@@ -1,0 +1,92 @@
+"""Fees of parts of periods, by the second, without a cent lost or made.
+
+Whoever leaves a plan inside a period gets the unused rest of its fee back and pays the rest
+of the new plan's fee. The unused rest is rounded, the used part is what is left of the fee:
+both always add up to it. ``period`` is the whole period of the anchor, also where the
+customer came into it late, so that every rest is counted against the whole fee.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import floor
+
+from billing.domain.money import round_minor_fraction
+from billing.domain.periods import Period, proration_fraction
+
+
+class FeeNegative(Exception):
+    """A fee is never less than nothing."""
+
+    def __init__(self, fee: int) -> None:
+        super().__init__(f"A fee of {fee} cannot be divided.")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFee:
+    """A fee in minor units, cut at one instant; ``used + unused`` is the fee."""
+
+    used: int
+    unused: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAmounts:
+    """What a change of plan inside a period moves, in minor units, both not negative.
+
+    ``credit``: given back for the unused rest of the old fee. ``charge``: owed for the new
+    one. ``net`` is what the customer pays (negative: gets).
+    """
+
+    credit: int
+    charge: int
+
+    @property
+    def net(self) -> int:
+        return self.charge - self.credit
+
+
+def split_fee(fee: int, *, period: Period, at: datetime, currency: str) -> SplitFee:
+    """``fee`` (minor units) of the whole ``period``, cut at ``at``.
+
+    Raises :class:`FeeNegative` and ``CurrencyUnknown``.
+    """
+    if fee < 0:
+        raise FeeNegative(fee)
+    rest = fee * proration_fraction(period, at=at)
+    # A rest rounds up to at most the next step; a fee that is no whole number of steps
+    # (an ISK fee of 12.50) must still not give back more than was paid.
+    unused = min(fee, round_minor_fraction(rest, currency=currency))
+    return SplitFee(used=fee - unused, unused=unused)
+
+
+def rest_of_fee(fee: int, *, period: Period, at: datetime, currency: str) -> int:
+    """What the part of ``period`` from ``at`` on costs: the first, short period of a
+    subscription, or the charge of a plan that begins inside a period."""
+    return split_fee(fee, period=period, at=at, currency=currency).unused
+
+
+def change_amounts(
+    old_fee: int, *, new_fee: int, period: Period, at: datetime, currency: str
+) -> ChangeAmounts:
+    """A change between plans of the same interval, inside ``period``, at ``at``.
+
+    Changing back at the same instant moves exactly the opposite, and a chain of changes never
+    gives back more than was charged (design: no sequence of changes gives more than was paid).
+    """
+    return ChangeAmounts(
+        credit=rest_of_fee(old_fee, period=period, at=at, currency=currency),
+        charge=rest_of_fee(new_fee, period=period, at=at, currency=currency),
+    )
+
+
+def blended_included(in_force: int, *, old: int, new: int, period: Period, at: datetime) -> int:
+    """The included units of a period in which a plan with ``old`` included units gives way at
+    ``at`` to one with ``new``: ``in_force`` (what this period included until now) plus the
+    rest of the period's share of the difference, rounded down, never below 0.
+
+    So a better plan that is paid for the last hour includes the last hour's share, and not a
+    month's worth for an hour's fee.
+    """
+    return max(0, in_force + floor((new - old) * proration_fraction(period, at=at)))

@@ -1,0 +1,35 @@
+"""The tables of billing."""
+
+from billing.models.catalogue import Plan, PlanEntitlement, PlanVersion
+from billing.models.invoices import (
+    BilledUsage,
+    CreditNote,
+    Invoice,
+    InvoiceCounter,
+    InvoiceLine,
+    PaymentAttempt,
+)
+from billing.models.ledger import LedgerEntry, LedgerPosting, Wallet
+from billing.models.stripe import CheckoutSession, StripeCustomer, StripeEvent, StripeStep
+from billing.models.subscriptions import Subscription, SubscriptionPhase
+
+__all__ = [
+    "BilledUsage",
+    "CheckoutSession",
+    "CreditNote",
+    "Invoice",
+    "InvoiceCounter",
+    "InvoiceLine",
+    "LedgerEntry",
+    "LedgerPosting",
+    "PaymentAttempt",
+    "Plan",
+    "PlanEntitlement",
+    "PlanVersion",
+    "StripeCustomer",
+    "StripeEvent",
+    "StripeStep",
+    "Subscription",
+    "SubscriptionPhase",
+    "Wallet",
+]

@@ -1,0 +1,1 @@
+"""Everything that changes billing; one call is one transaction."""

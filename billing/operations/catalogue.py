@@ -1,0 +1,190 @@
+"""Plans: their versions are drafted, activated, archived; what is on sale is told to metering."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+
+from accounts.operations.auditing import audit
+from billing.models import Plan, PlanEntitlement, PlanVersion
+from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
+from billing.queries.catalogue import PlanNotOnSale, plans_on_sale
+from billing.queries.rated_periods import window_unit
+from metering.domain.windows import RATE_UNITS
+from metering.operations.entitling import OfferTerms
+from metering.operations.entitling import publish_offers as publish
+
+State = PlanVersion.State
+_KEY: Final = re.compile(r"[a-z0-9][a-z0-9_\-]{0,99}")
+_YEARLY: Final = {"day": Fraction(365), "week": Fraction(365, 7), "month": Fraction(12)}
+
+
+class PlanKeyTaken(Exception):
+    """Another plan has this key."""
+
+    param = "key"
+
+
+class VersionNotDraft(Exception):
+    """Only a draft can be activated: what is archived stays so, sell a new version instead."""
+
+
+def create_plan(
+    *,
+    key: str,
+    name: str,
+    terms: VersionTerms,
+    description: str = "",
+    public: bool = True,
+    activate: bool = False,
+    actor: str,
+    now: datetime,
+) -> PlanVersion:
+    """Create a plan with its first version, on sale at once if `activate`; returns the version.
+
+    Raises PlanInvalid (with `param`), PlanKeyTaken.
+    """
+    if not _KEY.fullmatch(key):
+        raise PlanInvalid(
+            "key", "1 to 100 of a-z, 0-9, '_' and '-', beginning with one of a-z, 0-9"
+        )
+    if not 1 <= len(name) <= 200:
+        raise PlanInvalid("name", "has 1 to 200 characters")
+    plan = Plan(key=key, name=name, description=description, public=public, created_at=now)
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                plan.save(force_insert=True)
+        except IntegrityError as error:
+            raise PlanKeyTaken(f"A plan with the key {key!r} exists.") from error
+        changes = {"key": key, "name": name}
+        audit(actor=actor, action="plan.created", subject=plan.public_id, changes=changes, now=now)
+        version = _add_version(plan, terms=terms, actor=actor, now=now)
+        if activate:
+            _activate(version, actor=actor, now=now)
+    return version
+
+
+def new_version(
+    plan_id: int, *, terms: VersionTerms, activate: bool = False, actor: str, now: datetime
+) -> PlanVersion:
+    """Add a version to a plan, a draft unless `activate`. Subscriptions stay on theirs.
+
+    Raises PlanInvalid, PlanNotOnSale for an archived plan.
+    """
+    with transaction.atomic():
+        version = _add_version(_locked(plan_id), terms=terms, actor=actor, now=now)
+        if activate:
+            _activate(version, actor=actor, now=now)
+    return version
+
+
+def activate(version_id: int, *, actor: str, now: datetime) -> PlanVersion:
+    """Put a draft on sale in place of the version that was; from now on it never changes.
+
+    Activating the active version changes nothing. Raises VersionNotDraft, PlanNotOnSale.
+    """
+    with transaction.atomic():
+        _locked(PlanVersion.objects.values_list("plan_id", flat=True).get(pk=version_id))
+        version = PlanVersion.objects.select_related("plan").get(pk=version_id)
+        if version.state != State.ACTIVE:
+            _activate(version, actor=actor, now=now)
+    return version
+
+
+def archive_plan(plan_id: int, *, actor: str, now: datetime) -> Plan:
+    """Take a plan off sale; who is on it stays. A second time changes nothing."""
+    with transaction.atomic():
+        plan = Plan.objects.select_for_update().get(pk=plan_id)
+        if plan.archived_at is None:
+            plan.archived_at = now
+            plan.save(update_fields=["archived_at"])
+            _retire(plan, now=now)
+            publish_offers()
+            audit(actor=actor, action="plan.archived", subject=plan.public_id, now=now)
+    return plan
+
+
+def publish_offers() -> None:
+    """Tell metering what is on sale, the cheapest by the year first: remedies name it."""
+    with transaction.atomic():
+        publish(
+            [
+                OfferTerms(
+                    plan_key=version.plan.key,
+                    plan_name=version.plan.name,
+                    rank=int(version.fee * _YEARLY.get(version.interval, Fraction(1))),
+                    terms=_offer(version),
+                )
+                for version in plans_on_sale()
+            ]
+        )
+
+
+def _locked(plan_id: int) -> Plan:
+    plan = Plan.objects.select_for_update().get(pk=plan_id)
+    if plan.archived_at is not None:
+        raise PlanNotOnSale(f"The plan {plan.key!r} is archived.")
+    return plan
+
+
+def _add_version(plan: Plan, *, terms: VersionTerms, actor: str, now: datetime) -> PlanVersion:
+    version, rights = read_version(terms)
+    latest = plan.versions.order_by("-number").values_list("number", flat=True).first() or 0
+    version.plan, version.number, version.created_at = plan, latest + 1, now
+    version.save(force_insert=True)
+    for right in rights:
+        right.version = version
+    PlanEntitlement.objects.bulk_create(rights)
+    audit(
+        actor=actor,
+        action="plan.version_created",
+        subject=version.public_id,
+        changes={"plan": plan.key, "number": version.number},
+        now=now,
+    )
+    return version
+
+
+def _activate(version: PlanVersion, *, actor: str, now: datetime) -> None:
+    if version.state != State.DRAFT:
+        raise VersionNotDraft(f"{version} is {version.state}: sell a new version instead.")
+    _retire(version.plan, now=now)
+    version.state, version.activated_at = State.ACTIVE, now
+    version.save(update_fields=["state", "activated_at"])
+    publish_offers()
+    audit(actor=actor, action="plan.version_activated", subject=version.public_id, now=now)
+
+
+def _retire(plan: Plan, *, now: datetime) -> None:
+    plan.versions.filter(state=State.ACTIVE).update(state=State.ARCHIVED, archived_at=now)
+
+
+def _offer(version: PlanVersion) -> dict[str, Any]:
+    # Of several windows of a meter the longest is what a remedy speaks of.
+    rights = sorted(
+        version.entitlements.order_by("id"), key=lambda right: right.window in RATE_UNITS
+    )
+    rights.reverse()
+    return {
+        "meters": {
+            str(right.meter_id): {
+                "included": right.included,
+                "unlimited": right.unlimited,
+                "over": right.over,
+                "overage_limit": right.overage_limit,
+                "window": window_unit(right, version=version),
+            }
+            for right in rights
+            if right.meter_id is not None
+        },
+        "features": {
+            right.feature: right.value if right.kind == "static" else None
+            for right in rights
+            if right.meter_id is None
+        },
+    }

@@ -1,0 +1,185 @@
+"""Changing the plan of a subscription.
+
+A dearer plan takes over at once and shares the period's fee by the second; a cheaper one takes
+over when the period ends, and whoever insists on "now" gets nothing back. Inside a period the
+subscription keeps its anchor, so windows and what was used in them go on: changing mints nothing.
+Only a plan of another interval ends the period and begins one of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from accounts.operations.auditing import audit
+from billing.domain.invoices import InvoiceDraft
+from billing.domain.periods import Interval, Period
+from billing.domain.plan_changes import ChangeTiming, ChangeWhen, PlanTerms, change_timing
+from billing.domain.subscriptions import SubscriptionStatus
+from billing.models import PlanVersion, Subscription
+from billing.operations.closing import begin_period, close_subscription_now, enter_version
+from billing.operations.following import begin_if_payable
+from billing.operations.subscribing import load, next_instant
+from billing.queries.catalogue import active_version
+from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.rated_periods import Span, current_basis, rated_period, spans
+
+Status = Subscription.Status
+_NOTHING_DUE_YET = (Status.TRIALING, Status.INCOMPLETE)
+
+
+class PaymentMethodNeeded(Exception):
+    """That plan is charged through Stripe: the customer gives a payment method first."""
+
+    param = "plan"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePreview:
+    """What a change would do. `invoice`: the period under way as it would be billed, as far as
+    usage is known; `next_fee`: the fee of a whole period afterwards, in minor units."""
+
+    when: ChangeWhen
+    effective_at: datetime
+    restarts_period: bool
+    invoice: InvoiceDraft
+    next_fee: int
+
+
+def change_plan(
+    subscription_id: int,
+    *,
+    plan: str,
+    when: ChangeWhen | None = None,
+    actor: str,
+    now: datetime,
+) -> Subscription:
+    """Change to the active version of `plan` (key or id), now or when the period ends.
+
+    `when` None: a dearer plan now, another at the period's end. Changing to the version that holds
+    takes back a change that was waiting. Raises PlanChangeRefused, PaymentMethodNeeded,
+    PlanUnknown, PlanNotOnSale, SubscriptionUnknown.
+    """
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        version = active_version(plan)
+        if version.pk == subscription.version_id:
+            _take_back(subscription, actor=actor, now=now)
+            return subscription
+        timing = timing_of(subscription, version=version, when=when, now=now)
+        _require_payment_method(subscription, version=version)
+        _audit(subscription, version=version, when=timing.when, actor=actor, now=now)
+        if timing.when is ChangeWhen.PERIOD_END:
+            subscription.pending_version = version
+            subscription.save()
+        else:
+            _change_now(subscription, version=version, now=now)
+    return subscription
+
+
+def preview_change(
+    subscription_id: int, *, plan: str, when: ChangeWhen | None = None, now: datetime
+) -> ChangePreview:
+    """What `change_plan` would do, without doing it. Raises what it raises."""
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        version = active_version(plan)
+        timing = timing_of(subscription, version=version, when=when, now=now)
+        _require_payment_method(subscription, version=version)
+        restarts = timing.when is ChangeWhen.NOW and _restarts(subscription, version=version)
+        at = subscription.current_end_at
+        if timing.when is ChangeWhen.NOW:
+            at = next_instant(subscription, now=now)
+        return ChangePreview(
+            when=timing.when,
+            effective_at=at,
+            restarts_period=restarts,
+            invoice=_invoice_with(subscription, version=version, at=at, restarts=restarts),
+            next_fee=version.fee,
+        )
+
+
+def timing_of(
+    subscription: Subscription, *, version: PlanVersion, when: ChangeWhen | None, now: datetime
+) -> ChangeTiming:
+    """How the change would be carried out. Raises PlanChangeRefused."""
+    return change_timing(
+        SubscriptionStatus(subscription.status),
+        old=_terms(subscription.version),
+        new=_terms(version),
+        period=Period(subscription.current_start_at, subscription.current_end_at),
+        now=now,
+        when=when,
+    )
+
+
+def _terms(version: PlanVersion) -> PlanTerms:
+    return PlanTerms(version.fee, Interval(version.interval), version.currency)
+
+
+def _restarts(subscription: Subscription, *, version: PlanVersion) -> bool:
+    other = version.interval != subscription.version.interval
+    return other and subscription.status not in _NOTHING_DUE_YET
+
+
+def _require_payment_method(subscription: Subscription, *, version: PlanVersion) -> None:
+    if subscription.status in _NOTHING_DUE_YET:
+        return
+    needed = needs_payment_method(version, collection=subscription.collection)
+    if needed and not has_payment_method(subscription.customer_id):
+        raise PaymentMethodNeeded(
+            f"The plan {version.plan.key!r} is charged through Stripe: give a payment method first."
+        )
+
+
+def _change_now(subscription: Subscription, *, version: PlanVersion, now: datetime) -> None:
+    at = next_instant(subscription, now=now)
+    restarts = _restarts(subscription, version=version)
+    if restarts:
+        close_subscription_now(subscription, at=at, now=now)
+        subscription.anchor_at = at
+    enter_version(subscription, version=version, at=at)
+    if restarts or subscription.status == Status.INCOMPLETE:
+        begin_period(subscription, at=at)
+    begin_if_payable(subscription, now=now)
+
+
+def _take_back(subscription: Subscription, *, actor: str, now: datetime) -> None:
+    if subscription.pending_version is not None:
+        subscription.pending_version = None
+        subscription.save()
+        _audit(subscription, version=subscription.version, when="taken_back", actor=actor, now=now)
+
+
+def _invoice_with(
+    subscription: Subscription, *, version: PlanVersion, at: datetime, restarts: bool
+) -> InvoiceDraft:
+    period = Period(subscription.current_start_at, subscription.current_end_at)
+    found = spans(subscription.id, period=period)
+    if not restarts and period.start_at < at < period.end_at:
+        last = found.pop()
+        if last.period.start_at < at:
+            found.append(Span(last.version, Period(last.period.start_at, at)))
+        found.append(Span(version, Period(at, period.end_at)))
+    basis = current_basis(subscription)
+    return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft
+
+
+def _audit(
+    subscription: Subscription, *, version: PlanVersion, when: str, actor: str, now: datetime
+) -> None:
+    audit(
+        actor=actor,
+        action="subscription.plan_changed",
+        subject=subscription.public_id,
+        customer_id=subscription.customer_id,
+        changes={
+            "from": subscription.version.public_id,
+            "to": version.public_id,
+            "plan": version.plan.key,
+            "when": str(when),
+        },
+        now=now,
+    )

@@ -1,0 +1,155 @@
+"""The clock of subscriptions: periods end, are invoiced, and the next one begins.
+
+A period's end is one event: the draft of its invoice is made, a cancellation or a plan that was
+waiting for it takes effect, the next period starts where this one ended. Everything that changes a
+subscription first catches up with the clock, so that it never matters how late a worker is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from accounts.operations.auditing import audit
+from billing.domain.periods import Interval, first_period
+from billing.domain.subscriptions import SubscriptionEvent
+from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
+from billing.operations.drafting import draft_period
+from billing.operations.locking import each_in_turn
+from billing.operations.provisioning import advance_status, provision
+from billing.queries.payment_methods import has_payment_method, needs_payment_method
+
+Status = Subscription.Status
+# Their clock stands still: the first has not begun, the other is over.
+_STANDING_STILL = (Status.INCOMPLETE, Status.CANCELED)
+
+
+def close_due(*, now: datetime, limit: int) -> int:
+    """Close up to `limit` subscriptions whose period is over: draft its invoice, begin the next."""
+    due = Subscription.objects.filter(current_end_at__lte=now)
+    due = due.exclude(status__in=(*_STANDING_STILL, Status.TRIALING))
+    return _advance(
+        due.order_by("current_end_at", "id").values_list("customer_id", "id")[:limit], now
+    )
+
+
+def advance_due(*, now: datetime, limit: int) -> int:
+    """End the trials that are over, up to `limit`: paid for from then on, or incomplete."""
+    due = Subscription.objects.filter(current_end_at__lte=now, status=Status.TRIALING)
+    return _advance(
+        due.order_by("current_end_at", "id").values_list("customer_id", "id")[:limit], now
+    )
+
+
+def catch_up(subscription: Subscription, *, now: datetime) -> bool:
+    """Let every period end that is over by `now`; says whether any was. The customer is locked."""
+    turned = told = False
+    while subscription.status not in _STANDING_STILL and subscription.current_end_at <= now:
+        told |= _turn(subscription, now=now)
+        turned = True
+    if told:
+        provision(subscription, now=now)
+    elif turned:
+        subscription.save()
+    return turned
+
+
+def close_subscription_now(
+    subscription: Subscription, *, at: datetime, now: datetime
+) -> Invoice | None:
+    """End the current period at `at`, a whole second inside it, and draft its invoice.
+
+    The fee of the period is owed in full: otherwise one could use up what it includes in a minute
+    and leave. None where there is nothing to bill: a trial, or a period that begins at `at`. The
+    caller begins another period or ends the subscription.
+    """
+    if subscription.status in (*_STANDING_STILL, Status.TRIALING):
+        return None
+    if at <= subscription.current_start_at:
+        return None
+    invoice = draft_period(subscription, end_at=at, now=now)
+    subscription.current_end_at = at
+    return invoice
+
+
+def begin_period(subscription: Subscription, *, at: datetime) -> None:
+    """Let the period begin that starts at `at` and ends with the anchor's next boundary."""
+    period = first_period(
+        at,
+        anchor_at=subscription.anchor_at,
+        interval=Interval(subscription.version.interval),
+    )
+    subscription.current_start_at, subscription.current_end_at = period.start_at, period.end_at
+    if subscription.cancel_at is not None:
+        subscription.cancel_at = period.end_at
+
+
+def enter_version(subscription: Subscription, *, version: PlanVersion, at: datetime) -> None:
+    """From `at` on the subscription stands under `version`."""
+    end_phase(subscription, at=at)
+    subscription.version = version
+    subscription.pending_version = None
+    SubscriptionPhase.objects.create(subscription=subscription, version=version, start_at=at)
+
+
+def end_phase(subscription: Subscription, *, at: datetime) -> None:
+    """End the current phase at `at`; one that begins there never was."""
+    current = SubscriptionPhase.objects.filter(subscription=subscription, end_at=None)
+    current.filter(start_at__gte=at).delete()
+    current.update(end_at=at)
+
+
+def end_subscription(
+    subscription: Subscription, *, at: datetime, actor: str, now: datetime
+) -> None:
+    """Cancel as of `at`; the caller provisions."""
+    advance_status(subscription, event=SubscriptionEvent.CANCELED)
+    subscription.canceled_at = at
+    subscription.pending_version = None
+    end_phase(subscription, at=at)
+    audit(
+        actor=actor,
+        action="subscription.canceled",
+        subject=subscription.public_id,
+        customer_id=subscription.customer_id,
+        now=now,
+    )
+
+
+def _advance(claims: Iterable[tuple[int, int]], now: datetime) -> int:
+    def work(subscription_id: int) -> bool:
+        subscription = Subscription.objects.select_related("version__plan").get(pk=subscription_id)
+        return catch_up(subscription, now=now)
+
+    return each_in_turn(list(claims), work=work, what="closing a period")
+
+
+def _turn(subscription: Subscription, *, now: datetime) -> bool:
+    """End the current period; says whether metering must be told."""
+    at = subscription.current_end_at
+    trial = subscription.status == Status.TRIALING
+    if not trial:
+        draft_period(subscription, end_at=at, now=now)
+    if subscription.cancel_at is not None and subscription.cancel_at <= at:
+        end_subscription(subscription, at=at, actor="system", now=now)
+        return True
+    changes = subscription.pending_version is not None
+    if subscription.pending_version is not None:
+        version = subscription.pending_version
+        if version.interval != subscription.version.interval:
+            subscription.anchor_at = at
+        enter_version(subscription, version=version, at=at)
+    if trial:
+        _end_trial(subscription)
+    if subscription.status != Status.INCOMPLETE:
+        begin_period(subscription, at=at)
+    return changes or trial
+
+
+def _end_trial(subscription: Subscription) -> None:
+    needed = needs_payment_method(subscription.version, collection=subscription.collection)
+    converts = not needed or has_payment_method(subscription.customer_id)
+    advance_status(
+        subscription,
+        event=SubscriptionEvent.ACTIVATED if converts else SubscriptionEvent.TRIAL_ENDED,
+    )

@@ -1,0 +1,157 @@
+"""Giving back: credit notes; and money paid ahead: wallets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from django.db import transaction
+from django.db.models import F, Sum
+
+from accounts.operations.auditing import audit
+from billing.domain import ledger
+from billing.domain.money import currency_of
+from billing.models import CreditNote, Invoice, Wallet
+from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
+from billing.operations.invoice_moves import audit_invoice, load_invoice
+from billing.operations.issuing import next_number
+from billing.operations.locking import lock_customer
+from billing.operations.posting import post
+
+CREDIT_NOTE_PREFIX: Final = "CN"
+
+
+class CreditTooMuch(Exception):
+    """The credit notes of an invoice cannot exceed its total."""
+
+    param = "amount"
+
+
+class AmountInvalid(Exception):
+    """An amount of money that moves is a whole number of minor units above zero."""
+
+    param = "amount"
+
+
+class InvoiceNotIssued(Exception):
+    """Only an issued invoice that stands can be credited."""
+
+
+class WalletTooEmpty(Exception):
+    """The wallet holds less than was to be drawn."""
+
+
+def credit_note(
+    invoice_id: int, *, amount: int, reason: str, actor: str, now: datetime
+) -> CreditNote:
+    """Give `amount` minor units of an issued invoice back, as credit on the next invoices.
+
+    The invoice itself is still to be paid as it is. Not idempotent: two calls are two notes (the
+    API keeps repeats apart by their Idempotency-Key). Raises AmountInvalid, CreditTooMuch,
+    InvoiceNotIssued, InvoiceUnknown.
+    """
+    with transaction.atomic():
+        invoice = load_invoice(invoice_id)
+        if invoice.status in (Invoice.Status.DRAFT, Invoice.Status.VOID):
+            raise InvoiceNotIssued(f"An invoice that is {invoice.status} cannot be credited.")
+        _require_amount(amount)
+        given = invoice.credit_notes.aggregate(total=Sum("amount"))["total"] or 0
+        if given + amount > invoice.total:
+            raise CreditTooMuch(f"At most {max(invoice.total - given, 0)} can still be credited.")
+        note = CreditNote.objects.create(
+            invoice=invoice,
+            number=next_number(CREDIT_NOTE_PREFIX),
+            amount=amount,
+            reason=reason,
+            created_at=now,
+        )
+        post(
+            ledger.credit_granted(amount, currency=invoice.currency),
+            key=f"credit_note:{note.public_id}",
+            customer_id=invoice.customer_id,
+            invoice_id=invoice.id,
+            occurred_at=now,
+            now=now,
+            note=reason,
+        )
+        changes = {"amount": amount, "number": note.number, "reason": reason}
+        audit_invoice(invoice, "invoice.credited", actor=actor, changes=changes, now=now)
+    return note
+
+
+def top_up_wallet(
+    customer_id: int, *, amount: int, reference: str, actor: str, now: datetime
+) -> Wallet:
+    """`amount` minor units were paid ahead; the same `reference` counts once.
+
+    Raises AmountInvalid, CustomerUnknown.
+    """
+    _require_amount(amount)
+    with transaction.atomic():
+        customer = lock_customer(customer_id)
+        wallet, _ = Wallet.objects.get_or_create(
+            customer=customer, currency=customer.currency, defaults={"created_at": now}
+        )
+        new = post(
+            ledger.wallet_top_up(amount, currency=wallet.currency),
+            key=f"wallet_top_up:{wallet.public_id}:{reference}",
+            customer_id=customer_id,
+            occurred_at=now,
+            now=now,
+        )
+        if new:
+            _move(wallet, amount=amount)
+            audit(
+                actor=actor,
+                action="wallet.topped_up",
+                subject=wallet.public_id,
+                customer_id=customer_id,
+                changes={"amount": amount, "reference": reference},
+                now=now,
+            )
+    return wallet
+
+
+def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
+    """Settle what is due of an invoice from the customer's wallet, all of it or nothing.
+
+    Nothing due, nothing drawn. Raises WalletTooEmpty, CollectedByStripe, InvoiceUnknown.
+    """
+    with transaction.atomic():
+        invoice = load_invoice(invoice_id)
+        due = invoice.amount_due
+        if not due:
+            return invoice
+        refuse_if_stripe_collects(invoice)
+        wallet = Wallet.objects.filter(
+            customer_id=invoice.customer_id, currency=invoice.currency
+        ).first()
+        if wallet is None or wallet.balance < _major(due, currency=invoice.currency):
+            raise WalletTooEmpty("The wallet holds less than is due.")
+        _move(wallet, amount=-due)
+        posting = ledger.wallet_draw(due, currency=invoice.currency)
+        invoice = mark_paid(
+            invoice_id,
+            amount_paid=invoice.total,
+            reference=wallet.public_id,
+            posting=posting,
+            now=now,
+        )
+        audit_invoice(invoice, "wallet.drawn", actor=actor, changes={"amount": due}, now=now)
+    return invoice
+
+
+def _require_amount(amount: int) -> None:
+    if amount <= 0:
+        raise AmountInvalid("An amount is a whole number of minor units above zero.")
+
+
+def _move(wallet: Wallet, *, amount: int) -> None:
+    change = _major(amount, currency=wallet.currency)
+    Wallet.objects.filter(pk=wallet.pk).update(balance=F("balance") + change)
+    wallet.refresh_from_db()
+
+
+def _major(amount: int, *, currency: str) -> Decimal:
+    return Decimal(amount).scaleb(-currency_of(currency).exponent)

@@ -1,0 +1,193 @@
+"""Reading the terms of a plan as the API takes them: what is sold, how much of it, for how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from billing.domain.money import CURRENCIES
+from billing.domain.prices import PriceInvalid, parse_price, price_to_json
+from billing.models import PlanEntitlement, PlanVersion
+from metering.domain.meters import QUANTITY_MAX
+from metering.domain.windows import RATE_UNITS
+from metering.models import Meter
+
+AMOUNT_MAX: Final = 99_999_999_00
+DAYS_MAX: Final = 731
+ENTITLEMENTS_MAX: Final = 200
+WINDOWS: Final = ("period", "month", "week", "day", "hour", "minute", "lifetime")
+_FEATURE: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}")
+_METERED: Final = frozenset(
+    {"meter", "type", "included", "unlimited", "window", "rollover", "over", "overage_limit"}
+    | {"price"}
+)
+_OTHER: Final = {
+    "boolean": frozenset({"feature", "type"}),
+    "static": frozenset({"feature", "type", "value"}),
+}
+
+
+class PlanInvalid(Exception):
+    """A plan cannot be sold like this; `param` names the member at fault."""
+
+    def __init__(self, param: str, detail: str) -> None:
+        super().__init__(f"{param}: {detail}")
+        self.param = param
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionTerms:
+    """What a version says, as the API takes it; `read_version` looks whether it holds together.
+
+    `fee` and `minimum` are minor units of `currency` per `interval`; `entitlements` are objects as
+    the contract shows them.
+    """
+
+    currency: str = "usd"
+    interval: str = "month"
+    fee: int = 0
+    trial_days: int = 0
+    grace_days: int = 3
+    minimum: int = 0
+    entitlements: Sequence[Mapping[str, Any]] = ()
+
+
+def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement]]:
+    """The rows of these terms, unsaved. Raises PlanInvalid."""
+    if terms.currency not in CURRENCIES:
+        raise PlanInvalid("currency", f"{terms.currency!r} cannot be invoiced here")
+    if terms.interval not in PlanVersion.Interval.values:
+        raise PlanInvalid("interval", f"must be one of {', '.join(PlanVersion.Interval.values)}")
+    for name, most in (
+        ("fee", AMOUNT_MAX),
+        ("minimum", AMOUNT_MAX),
+        ("trial_days", DAYS_MAX),
+        ("grace_days", DAYS_MAX),
+    ):
+        _whole(getattr(terms, name), param=name, most=most)
+    for name in ("fee", "minimum"):
+        if not CURRENCIES[terms.currency].admits(getattr(terms, name)):
+            step = CURRENCIES[terms.currency].step
+            raise PlanInvalid(name, f"amounts in {terms.currency} are multiples of {step}")
+    if len(terms.entitlements) > ENTITLEMENTS_MAX:
+        raise PlanInvalid("entitlements", f"a plan has at most {ENTITLEMENTS_MAX}")
+    version = PlanVersion(
+        currency=terms.currency,
+        interval=terms.interval,
+        fee=terms.fee,
+        trial_days=terms.trial_days,
+        grace_days=terms.grace_days,
+        minimum=terms.minimum,
+    )
+    rights = [
+        _entitlement(given, at=f"entitlements[{index}]")
+        for index, given in enumerate(terms.entitlements)
+    ]
+    _refuse_contradictions(rights)
+    return version, rights
+
+
+def _entitlement(given: object, *, at: str) -> PlanEntitlement:
+    if not isinstance(given, Mapping):
+        raise PlanInvalid(at, "must be an object")
+    kind = given.get("type")
+    readers: dict[object, Callable[..., PlanEntitlement]] = {
+        "metered": _metered,
+        "boolean": _feature,
+        "static": _feature,
+    }
+    read = readers.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise PlanInvalid(f"{at}.type", f"must be one of {', '.join(map(str, readers))}")
+    known = _METERED if kind == "metered" else _OTHER[str(kind)]
+    for member in given:
+        if member not in known:
+            raise PlanInvalid(f"{at}.{member}", f"is not a member of a {kind} entitlement")
+    return read(given, at=at)
+
+
+def _feature(given: Mapping[str, Any], *, at: str) -> PlanEntitlement:
+    feature, value = given.get("feature"), given.get("value", "")
+    if not isinstance(feature, str) or not _FEATURE.fullmatch(feature):
+        raise PlanInvalid(f"{at}.feature", "1 to 100 of a-z, 0-9, '.', '_' and '-'")
+    if not isinstance(value, str) or len(value) > 500 or "\x00" in value:
+        raise PlanInvalid(f"{at}.value", "must be text of at most 500 characters")
+    if given["type"] == "static" and not value:
+        raise PlanInvalid(f"{at}.value", "is required")
+    return PlanEntitlement(kind=given["type"], feature=feature, value=value)
+
+
+def _metered(given: Mapping[str, Any], *, at: str) -> PlanEntitlement:
+    key = given.get("meter")
+    meter = Meter.objects.filter(key=key, archived_at=None).first() if _is_key(key) else None
+    if meter is None:
+        raise PlanInvalid(f"{at}.meter", f"there is no meter {str(key)[:100]!r}")
+    window, over = given.get("window", "period"), given.get("over", "deny")
+    if window not in WINDOWS:
+        raise PlanInvalid(f"{at}.window", f"must be one of {', '.join(WINDOWS)}")
+    if over not in ("deny", "bill"):
+        raise PlanInvalid(f"{at}.over", "must be deny or bill")
+    unlimited = given.get("unlimited", False)
+    if not isinstance(unlimited, bool):
+        raise PlanInvalid(f"{at}.unlimited", "must be true or false")
+    limit = given.get("overage_limit")
+    return PlanEntitlement(
+        kind="metered",
+        meter=meter,
+        window=window,
+        unlimited=unlimited,
+        included=_whole(given.get("included", 0), param=f"{at}.included", most=QUANTITY_MAX),
+        rollover=_whole(given.get("rollover", 0), param=f"{at}.rollover", most=QUANTITY_MAX),
+        over=over,
+        overage_limit=None
+        if limit is None
+        else _whole(limit, param=f"{at}.overage_limit", most=QUANTITY_MAX),
+        price=_price(given, window=window, over=over, unlimited=unlimited, at=at),
+    )
+
+
+def _price(
+    given: Mapping[str, Any], *, window: str, over: str, unlimited: bool, at: str
+) -> dict[str, object] | None:
+    price = given.get("price")
+    if over == "deny" or unlimited:
+        why = "nothing is billed of what is unlimited" if unlimited else 'needs "over": "bill"'
+        if price is not None or (over == "bill"):
+            raise PlanInvalid(f"{at}.price", why)
+        if given.get("overage_limit") is not None:
+            raise PlanInvalid(f"{at}.overage_limit", why)
+        return None
+    if window in RATE_UNITS:
+        raise PlanInvalid(f"{at}.over", "overage is billed by windows of a day or more")
+    if price is None:
+        raise PlanInvalid(f"{at}.price", "is required where overage is billed")
+    try:
+        return price_to_json(parse_price(price))
+    except PriceInvalid as invalid:
+        param = f"{at}.price.{invalid.param}" if invalid.param else f"{at}.price"
+        raise PlanInvalid(param, invalid.detail) from invalid
+
+
+def _refuse_contradictions(rights: Sequence[PlanEntitlement]) -> None:
+    """A feature once; a meter once by the minute, once by the hour, once by something longer."""
+    seen: set[tuple[str, int | None, str]] = set()
+    for index, right in enumerate(rights):
+        window = right.window if right.window in RATE_UNITS else "longer"
+        slot = (right.feature, right.meter_id, window if right.meter_id else "")
+        if slot in seen:
+            named = right.meter.key if right.meter else right.feature
+            raise PlanInvalid(f"entitlements[{index}]", f"{named} is entitled twice")
+        seen.add(slot)
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and "\x00" not in key
+
+
+def _whole(value: object, *, param: str, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise PlanInvalid(param, f"must be a whole number from 0 to {most}")
+    return value

@@ -1,0 +1,129 @@
+"""Telling metering what a customer may use: the only place that does.
+
+Whoever changes a subscription, or whether its invoices are paid, calls `provision` in the same
+transaction, and the customer's next check is answered accordingly. What time alone changes (a
+grace or a trial that runs out, a cancellation to come) is told ahead, as the instant from which
+calls are denied, so that nobody need be awake then.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, cast
+
+from billing.domain import subscriptions as rules
+from billing.domain.dunning import grace_ends_at
+from billing.domain.subscriptions import (
+    StandingCode,
+    SubscriptionEvent,
+    SubscriptionFacts,
+    SubscriptionStatus,
+)
+from billing.models import Subscription
+from billing.queries.dunning import UnpaidInvoice, oldest_failed
+from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.rated_periods import window_unit
+from metering.operations.entitling import Right, StandingTerms, entitle
+
+_OWING = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.UNPAID)
+
+
+def provision(subscription: Subscription, *, now: datetime) -> None:
+    """Bring status, rights and standing in line with the plan and the invoices; saves them.
+
+    The customer is locked. Doing it twice changes nothing.
+    """
+    failed = oldest_failed(subscription.customer_id)
+    _follow_payments(subscription, failed=failed, now=now)
+    subscription.save()
+    entitle(
+        subscription.customer_id,
+        rights=rights(subscription),
+        standing=standing_terms(subscription, failed=failed, now=now),
+        source=subscription.public_id,
+        now=now,
+    )
+
+
+def advance_status(subscription: Subscription, *, event: SubscriptionEvent) -> None:
+    """Move the status as the rules say. Raises SubscriptionTransitionRefused."""
+    before = SubscriptionStatus(subscription.status)
+    subscription.status = Subscription.Status(rules.next_status(before, event=event))
+
+
+def rights(subscription: Subscription) -> list[Right]:
+    """What the version gives; a trial bills nothing, so what it includes is all there is."""
+    if subscription.status == Subscription.Status.CANCELED:
+        return []
+    trial = subscription.status == Subscription.Status.TRIALING
+    version = subscription.version
+    return [
+        Right(
+            kind=cast("Literal['metered', 'boolean', 'static']", given.kind),
+            meter_id=given.meter_id,
+            feature=given.feature,
+            value=given.value,
+            window=window_unit(given, version=version),
+            anchor_at=subscription.anchor_at,
+            included=given.included,
+            unlimited=given.unlimited,
+            over="bill" if given.over == "bill" and not trial else "deny",
+            overage_limit=given.overage_limit,
+            starts_at=subscription.start_at,
+        )
+        for given in version.entitlements.order_by("id")
+    ]
+
+
+def standing_terms(
+    subscription: Subscription, *, failed: UnpaidInvoice | None, now: datetime
+) -> StandingTerms:
+    """How the customer stands, with the instant from which that ends."""
+    plan = subscription.version.plan
+    facts = SubscriptionFacts(
+        status=SubscriptionStatus(subscription.status),
+        grace_days=subscription.version.grace_days,
+        trial_ends_at=subscription.trial_end_at,
+        payment_failed_at=failed.failed_at if failed else None,
+        payment_action_required=failed is not None and failed.action_required,
+        needs_payment_method=needs_payment_method(
+            subscription.version, collection=subscription.collection
+        ),
+        has_payment_method=has_payment_method(subscription.customer_id),
+        cancel_at=subscription.cancel_at,
+    )
+    found = rules.standing(facts, now=now)
+    code: StandingCode | None = found.code or found.code_after
+    return StandingTerms(
+        plan_key=plan.key,
+        plan_name=plan.name,
+        deny_code=code or "",
+        deny_at=now if found.code else found.good_until,
+        invoice_url=failed.url if failed else "",
+    )
+
+
+def _follow_payments(
+    subscription: Subscription, *, failed: UnpaidInvoice | None, now: datetime
+) -> None:
+    if failed is None:
+        if subscription.past_due_at is not None:
+            subscription.past_due_at = subscription.grace_ends_at = None
+        if subscription.status in _OWING:
+            advance_status(subscription, event=SubscriptionEvent.PAID)
+        return
+    subscription.past_due_at = failed.failed_at
+    subscription.grace_ends_at = grace_ends_at(
+        failed.failed_at, grace_days=subscription.version.grace_days
+    )
+    if subscription.status == SubscriptionStatus.UNPAID and subscription.grace_ends_at > now:
+        # What was overdue is paid, something younger is still in its grace.
+        advance_status(subscription, event=SubscriptionEvent.PAID)
+    advance_status(
+        subscription,
+        event=SubscriptionEvent.PAYMENT_ACTION_REQUIRED
+        if failed.action_required
+        else SubscriptionEvent.PAYMENT_FAILED,
+    )
+    if subscription.grace_ends_at <= now:
+        advance_status(subscription, event=SubscriptionEvent.GRACE_ENDED)

@@ -1,0 +1,275 @@
+"""Beginning, pausing, resuming and ending a subscription."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from django.db import transaction
+from django.db.models import Max
+
+from accounts.operations.auditing import audit
+from billing.domain.periods import Interval, calendar_anchor
+from billing.domain.subscriptions import SubscriptionEvent, SubscriptionStatus, first_status
+from billing.models import PlanVersion, Subscription, SubscriptionPhase
+from billing.operations.closing import (
+    begin_period,
+    catch_up,
+    close_subscription_now,
+    end_subscription,
+    enter_version,
+)
+from billing.operations.locking import lock_customer
+from billing.operations.provisioning import advance_status, provision
+from billing.queries.catalogue import active_version
+from billing.queries.payment_methods import has_payment_method, needs_payment_method
+
+OLDEST_START: Final = timedelta(days=3 * 366)
+SHORTEST_PHASE: Final = timedelta(seconds=1)
+Status = Subscription.Status
+
+
+class AlreadySubscribed(Exception):
+    """The customer has a subscription that is not canceled: change its plan instead."""
+
+    param = "customer"
+
+
+class CurrencyUnfit(Exception):
+    """The plan is sold in another currency than the customer pays in."""
+
+    param = "plan"
+
+
+class StartInvalid(Exception):
+    """A subscription cannot start then: in the future, too long ago, or before another ended."""
+
+    param = "start_at"
+
+
+class SubscriptionUnknown(Exception):
+    """No subscription has this id."""
+
+
+def instant(at: datetime) -> datetime:
+    """Boundaries of periods and phases lie on whole seconds."""
+    return at.replace(microsecond=0)
+
+
+def next_instant(subscription: Subscription, *, now: datetime) -> datetime:
+    """The second at which a change asked for at `now` takes effect.
+
+    Every phase and every period lasts a second at least: who takes a plan, uses it up and leaves
+    it within one is charged for it.
+    """
+    began_at = _phase_began_at(subscription)
+    latest = max(began_at, subscription.current_start_at)
+    at = max(instant(now), latest + SHORTEST_PHASE)
+    return at if at < subscription.current_end_at else began_at
+
+
+def load(subscription_id: int, *, now: datetime) -> Subscription:
+    """Lock the subscription's customer and read the subscription, brought up to `now`.
+
+    Must run inside a transaction. Raises SubscriptionUnknown.
+    """
+    found = Subscription.objects.filter(pk=subscription_id)
+    customer_id = found.values_list("customer_id", flat=True).first()
+    if customer_id is None:
+        raise SubscriptionUnknown("There is no such subscription.")
+    lock_customer(customer_id)
+    subscription = found.select_related("version__plan", "pending_version__plan").get()
+    catch_up(subscription, now=now)
+    return subscription
+
+
+def subscribe(
+    customer_id: int,
+    *,
+    plan: str,
+    start_at: datetime | None = None,
+    anchor: Literal["start", "calendar"] = "start",
+    collection: Literal["stripe", "manual"] = "stripe",
+    actor: str,
+    now: datetime,
+) -> Subscription:
+    """Subscribe the customer to the active version of a plan (its key or id), from now or earlier.
+
+    Periods that are over by `now` are closed at once. A plan that costs something and is collected
+    through Stripe waits, incomplete, until there is a payment method; a trial, which each customer
+    has once, does not wait. Raises AlreadySubscribed, CurrencyUnfit, StartInvalid, PlanUnknown,
+    PlanNotOnSale, CustomerUnknown.
+    """
+    with transaction.atomic():
+        customer = lock_customer(customer_id)
+        version = active_version(plan)
+        if version.currency != customer.currency:
+            raise CurrencyUnfit(
+                f"The customer pays in {customer.currency}, the plan is in {version.currency}."
+            )
+        start_at = _start(customer_id, start_at=start_at, now=now)
+        subscription = _new(
+            customer_id,
+            version=version,
+            start_at=start_at,
+            anchor=anchor,
+            collection=collection,
+            now=now,
+        )
+        audit(
+            actor=actor,
+            action="subscription.created",
+            subject=subscription.public_id,
+            customer_id=customer_id,
+            changes={"plan": version.plan.key, "start_at": start_at.isoformat()},
+            now=now,
+        )
+        catch_up(subscription, now=now)
+        provision(subscription, now=now)
+    return subscription
+
+
+def activate(subscription: Subscription, *, now: datetime) -> None:
+    """Begin an incomplete subscription now that it can be paid; the caller provisions.
+
+    What it was denied until now is not billed: its first period starts here.
+    """
+    at = max(instant(now), _phase_began_at(subscription))
+    advance_status(subscription, event=SubscriptionEvent.ACTIVATED)
+    if subscription.anchor_at == (subscription.trial_end_at or subscription.start_at):
+        subscription.anchor_at = at
+    enter_version(subscription, version=subscription.version, at=at)
+    begin_period(subscription, at=at)
+
+
+def pause(subscription_id: int, *, actor: str, now: datetime) -> Subscription:
+    """Deny calls from now on. The fee of the period under way is owed, later ones are not.
+
+    Pausing twice changes nothing. Raises SubscriptionTransitionRefused: a debt is paid first.
+    """
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        advance_status(subscription, event=SubscriptionEvent.PAUSED)
+        if subscription.paused_at is None:
+            subscription.paused_at = instant(now)
+            _audit(subscription, "subscription.paused", actor=actor, now=now)
+            provision(subscription, now=now)
+    return subscription
+
+
+def resume(subscription_id: int, *, actor: str, now: datetime) -> Subscription:
+    """Serve again; the period that is under way is billed. Resuming twice changes nothing.
+
+    Raises SubscriptionTransitionRefused.
+    """
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        advance_status(subscription, event=SubscriptionEvent.RESUMED)
+        if subscription.paused_at is not None:
+            subscription.paused_at = None
+            _audit(subscription, "subscription.resumed", actor=actor, now=now)
+            provision(subscription, now=now)
+    return subscription
+
+
+def cancel(
+    subscription_id: int, *, when: Literal["now", "period_end"], actor: str, now: datetime
+) -> Subscription:
+    """End the subscription at once, with its last invoice, or when its period ends.
+
+    Either way the period under way is owed in full. Canceling twice changes nothing; "now" after
+    "period_end" is sooner and wins.
+    """
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        if subscription.status == Status.CANCELED:
+            return subscription
+        if when == "now" or subscription.status == Status.INCOMPLETE:
+            at = next_instant(subscription, now=now)
+            close_subscription_now(subscription, at=at, now=now)
+            end_subscription(subscription, at=at, actor=actor, now=now)
+            provision(subscription, now=now)
+        elif subscription.cancel_at is None:
+            subscription.cancel_at = subscription.current_end_at
+            _audit(subscription, "subscription.cancel_scheduled", actor=actor, now=now)
+            provision(subscription, now=now)
+    return subscription
+
+
+def keep(subscription_id: int, *, actor: str, now: datetime) -> Subscription:
+    """Take back a cancellation that has not taken effect; nothing happens where there is none."""
+    with transaction.atomic():
+        subscription = load(subscription_id, now=now)
+        if subscription.status != Status.CANCELED and subscription.cancel_at is not None:
+            subscription.cancel_at = None
+            _audit(subscription, "subscription.kept", actor=actor, now=now)
+            provision(subscription, now=now)
+    return subscription
+
+
+def _phase_began_at(subscription: Subscription) -> datetime:
+    return SubscriptionPhase.objects.get(subscription=subscription, end_at=None).start_at
+
+
+def _start(customer_id: int, *, start_at: datetime | None, now: datetime) -> datetime:
+    earlier = Subscription.objects.filter(customer_id=customer_id)
+    if earlier.exclude(status=Status.CANCELED).exists():
+        raise AlreadySubscribed("The customer has a subscription: change its plan instead.")
+    if start_at is None:
+        ended_at = earlier.aggregate(last=Max("canceled_at"))["last"]
+        return max(instant(now), ended_at or instant(now))
+    start_at = instant(start_at)
+    if start_at > now:
+        raise StartInvalid("A subscription cannot start in the future.")
+    if start_at < now - OLDEST_START:
+        raise StartInvalid("A subscription cannot start more than three years ago.")
+    if earlier.filter(canceled_at__gt=start_at).exists():
+        raise StartInvalid("The customer's earlier subscription had not ended by then.")
+    return start_at
+
+
+def _new(
+    customer_id: int,
+    *,
+    version: PlanVersion,
+    start_at: datetime,
+    anchor: Literal["start", "calendar"],
+    collection: Literal["stripe", "manual"],
+    now: datetime,
+) -> Subscription:
+    had_one = Subscription.objects.filter(customer_id=customer_id).exists()
+    trial = timedelta(days=0 if had_one else version.trial_days)
+    paid_from = start_at + trial
+    needed = needs_payment_method(version, collection=collection)
+    status = first_status(
+        trialing=bool(trial), awaits_payment=needed and not has_payment_method(customer_id)
+    )
+    subscription = Subscription(
+        customer_id=customer_id,
+        version=version,
+        status=status,
+        collection=collection,
+        start_at=start_at,
+        anchor_at=paid_from
+        if anchor == "start"
+        else calendar_anchor(paid_from, interval=Interval(version.interval)),
+        trial_end_at=paid_from if trial else None,
+        created_at=now,
+    )
+    if status == SubscriptionStatus.TRIALING:
+        subscription.current_start_at, subscription.current_end_at = start_at, paid_from
+    else:
+        begin_period(subscription, at=start_at)
+    subscription.save(force_insert=True)
+    SubscriptionPhase.objects.create(subscription=subscription, version=version, start_at=start_at)
+    return subscription
+
+
+def _audit(subscription: Subscription, action: str, *, actor: str, now: datetime) -> None:
+    audit(
+        actor=actor,
+        action=action,
+        subject=subscription.public_id,
+        customer_id=subscription.customer_id,
+        now=now,
+    )

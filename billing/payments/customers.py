@@ -1,0 +1,153 @@
+"""A customer's counterpart at Stripe, and the payment method it is charged on."""
+
+from __future__ import annotations
+
+import calendar
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+
+from accounts.domain.ids import IdMalformed, decode
+from accounts.models import Customer
+from billing.domain.steps import StepKind
+from billing.models import StripeCustomer, StripeStep
+from billing.operations import collecting
+from billing.payments import client, stepping
+
+Json = dict[str, Any]
+
+
+class CustomerDeletedAtStripe(Exception):
+    """Somebody deleted the customer at Stripe: nothing can be charged until it is linked anew."""
+
+
+def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
+    """The customer's row, after making its counterpart at Stripe where there is none.
+
+    Any number of callers at once make one. Raises CustomerDeletedAtStripe, StepWaits,
+    StepQuarantined, StripeStopped.
+    """
+    known = StripeCustomer.objects.filter(customer=customer).first()
+    if known is None:
+        step = stepping.take(_create(customer), now=now, find=_find_created)
+        assert step.answer is not None
+        with transaction.atomic(durable=True):
+            known, _ = StripeCustomer.objects.get_or_create(
+                customer=customer,
+                defaults={"stripe_customer": step.answer["id"], "updated_at": now},
+            )
+    if known.deleted_at is not None:
+        raise CustomerDeletedAtStripe(f"{known.stripe_customer} was deleted at Stripe.")
+    return known
+
+
+def _create(customer: Customer) -> stepping.Call:
+    params: Json = {"name": customer.name, "metadata": {"farebox_customer": customer.public_id}}
+    if customer.email:
+        params["email"] = customer.email
+    return stepping.Call(customer.public_id, StepKind.CUSTOMER, "/v1/customers", params)
+
+
+def _find_created(step: StripeStep) -> Json | None:
+    for candidate in client.read_all("/v1/customers", created=created_since(step)):
+        if candidate.get("metadata", {}).get("farebox_customer") == step.subject:
+            return candidate
+    return None
+
+
+def created_since(step: StripeStep) -> Json:
+    """The `created` filter of a list that must contain what this step made."""
+    since = (step.first_sent_at or step.created_at) - timedelta(hours=1)
+    return {"gte": int(since.timestamp())}
+
+
+def counterpart(stripe_customer: str, *, now: datetime) -> StripeCustomer | None:
+    """Our row for Stripe's customer; made here where a webhook outran the answer that tells us.
+    None for a customer that is not ours."""
+    known = StripeCustomer.objects.filter(stripe_customer=stripe_customer).first()
+    if known is not None or not stripe_customer:
+        return known
+    found = client.read(f"/v1/customers/{stripe_customer}")
+    try:
+        customer_id = decode("cus", str((found.get("metadata") or {}).get("farebox_customer")))
+    except IdMalformed:
+        return None
+    customer = Customer.objects.filter(pk=customer_id).first()
+    if customer is None:
+        return None
+    with transaction.atomic(durable=True):
+        row, _ = StripeCustomer.objects.get_or_create(
+            customer=customer, defaults={"stripe_customer": stripe_customer, "updated_at": now}
+        )
+    return row if row.stripe_customer == stripe_customer else None
+
+
+def make_default(row: StripeCustomer, *, payment_method: str, now: datetime) -> None:
+    """Have Stripe charge this method from now on, and take over its card's particulars.
+
+    Raises StepWaits, StepQuarantined, StripeStopped, StripeUnreachable, StripeRefused.
+    """
+    found = client.read(f"/v1/customers/{row.stripe_customer}")
+    if found.get("deleted"):
+        _mark_deleted(row, now=now)
+        return
+    if found["invoice_settings"]["default_payment_method"] != payment_method:
+        _set_default(row, payment_method=payment_method, now=now)
+    method = client.read(f"/v1/payment_methods/{payment_method}")
+    _take_over(row, method=method, now=now)
+
+
+def refresh(row: StripeCustomer, *, now: datetime) -> None:
+    """Read the customer from Stripe and take over what it would be charged on.
+
+    A customer without a default gets the newest method attached to it, so that a card added in
+    the portal is used without another click.
+    """
+    found = client.read(f"/v1/customers/{row.stripe_customer}")
+    if found.get("deleted"):
+        _mark_deleted(row, now=now)
+        return
+    default = found["invoice_settings"]["default_payment_method"]
+    if default is not None:
+        method = client.read(f"/v1/payment_methods/{default}")
+    else:
+        attached = client.read_all(f"/v1/customers/{row.stripe_customer}/payment_methods")
+        method = next(attached, {})
+        if method:
+            _set_default(row, payment_method=method["id"], now=now)
+    _take_over(row, method=method, now=now)
+
+
+def _set_default(row: StripeCustomer, *, payment_method: str, now: datetime) -> None:
+    call = stepping.Call(
+        row.customer.public_id,
+        StepKind.DEFAULT_METHOD,
+        f"/v1/customers/{row.stripe_customer}",
+        {"invoice_settings": {"default_payment_method": payment_method}},
+        renew=True,
+    )
+    stepping.take(call, now=now, find=stepping.not_found)
+
+
+def _mark_deleted(row: StripeCustomer, *, now: datetime) -> None:
+    with transaction.atomic(durable=True):
+        StripeCustomer.objects.filter(pk=row.pk, deleted_at=None).update(deleted_at=now)
+    _take_over(row, method={}, now=now)
+
+
+def _take_over(row: StripeCustomer, *, method: Json, now: datetime) -> None:
+    card = method.get("card") or {}
+    collecting.payment_method_changed(
+        row.customer_id,
+        payment_method=method.get("id", ""),
+        brand=card.get("brand") or method.get("type", ""),
+        last4=card.get("last4") or "",
+        expires_on=_last_day(card["exp_year"], card["exp_month"]) if card else None,
+        now=now,
+    )
+
+
+def _last_day(year: int, month: int) -> date:
+    """A card is good until the end of the month printed on it."""
+    return date(year, month, calendar.monthrange(year, month)[1])

@@ -1,0 +1,84 @@
+"""Invoices as they stand, and the one that is coming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import F, QuerySet
+
+from billing.domain.invoices import CarriedAmount, InvoiceDraft, assemble
+from billing.domain.periods import Period
+from billing.models import Invoice, Subscription
+from billing.queries.adjustments import corrections
+from billing.queries.dunning import OWED
+from billing.queries.ledger import credit_available
+from billing.queries.rated_periods import current_basis, rated_period, spans
+
+_NOT_BILLED = (
+    Subscription.Status.TRIALING,
+    Subscription.Status.INCOMPLETE,
+    Subscription.Status.CANCELED,
+)
+
+
+def invoices(*, customer_id: int | None = None, status: str | None = None) -> QuerySet[Invoice]:
+    """All of them, or those of one customer or in one state, with their lines; newest first."""
+    found = Invoice.objects.select_related("customer", "carried_to")
+    if customer_id is not None:
+        found = found.filter(customer_id=customer_id)
+    if status is not None:
+        found = found.filter(status=status)
+    return found.prefetch_related("lines__meter", "lines__version__plan").order_by("-id")
+
+
+def open_invoices(customer_id: int) -> QuerySet[Invoice]:
+    """What the customer has to pay now, the oldest first; what was carried on is due there."""
+    found = Invoice.objects.filter(
+        customer_id=customer_id, status__in=OWED, amount_paid__lt=F("total"), carried_to=None
+    )
+    return found.exclude(push=Invoice.Push.CARRIED).order_by("period_start_at", "id")
+
+
+def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
+    """The invoice of the period under way as it would be issued with what is known now.
+
+    Late events, carried amounts and credit are taken in. None where none will be issued: a trial,
+    or a subscription that has not begun or is over.
+    """
+    if subscription.status in _NOT_BILLED:
+        return None
+    customer_id = subscription.customer_id
+    period = Period(subscription.current_start_at, subscription.current_end_at)
+    rated = rated_period(
+        customer_id,
+        spans=spans(subscription.id, period=period),
+        period=period,
+        basis=current_basis(subscription),
+    )
+    currency = rated.draft.currency
+    unsaved = Invoice(
+        customer_id=customer_id,
+        subscription=subscription,
+        currency=currency,
+        period_start_at=period.start_at,
+        period_end_at=period.end_at,
+    )
+    return assemble(
+        currency=currency,
+        period=period,
+        fees=rated.draft.lines,
+        adjustments=[each.line for each in corrections(unsaved) if each.line is not None],
+        carried=_carried(customer_id, currency=currency),
+        credit_available=credit_available(customer_id, currency=currency),
+    )
+
+
+def _carried(customer_id: int, *, currency: str) -> Iterable[CarriedAmount]:
+    waiting = Invoice.objects.filter(
+        customer_id=customer_id,
+        currency=currency,
+        status=Invoice.Status.OPEN,
+        push=Invoice.Push.CARRIED,
+        carried_to=None,
+    )
+    return [CarriedAmount(each.public_id, each.amount_due) for each in waiting.order_by("id")]

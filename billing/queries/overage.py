@@ -1,0 +1,96 @@
+"""How much of a meter's usage lies past what a plan includes, over any span of time.
+
+The same arithmetic as the gate's: in each window of the right, what was used less what the plan
+includes less what grants paid. A span that ends inside a window counts that window up to there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db import connection
+
+from billing.models import PlanEntitlement
+from metering.domain.windows import anchored_window
+from metering.models import Grant
+from metering.queries.usage import usage_total
+
+_GRANTED = """
+SELECT coalesce(sum(paid.quantity::bigint), 0)
+  FROM metering_usageevent AS event
+ CROSS JOIN LATERAL jsonb_each_text(event.paid_by -> %(meter)s -> 'grants') AS paid (id, quantity)
+ WHERE event.customer_id = %(customer_id)s
+   AND event.occurred_at >= %(start_at)s AND event.occurred_at < %(end_at)s
+   AND jsonb_typeof(event.paid_by -> %(meter)s -> 'grants') = 'object'
+"""
+
+
+class Overage:
+    """Usage of one meter by one customer; remembers every total, so that none is read twice."""
+
+    def __init__(self, customer_id: int, *, meter_id: int, anchor_at: datetime) -> None:
+        self._customer_id = customer_id
+        self._meter_id = meter_id
+        self._anchor_at = anchor_at
+        self._totals: dict[tuple[datetime, datetime], int] = {}
+        self._paid: dict[tuple[datetime, datetime], int] = {}
+        self._has_grants: bool | None = None
+
+    def used(self, start_at: datetime, end_at: datetime) -> int:
+        """All usage in `[start_at, end_at)`."""
+        span = (start_at, end_at)
+        if start_at >= end_at:
+            return 0
+        if span not in self._totals:
+            self._totals[span] = usage_total(
+                self._customer_id, meter_id=self._meter_id, start_at=start_at, end_at=end_at
+            )
+        return self._totals[span]
+
+    def granted(self, start_at: datetime, end_at: datetime) -> int:
+        """What of the usage in `[start_at, end_at)` was paid by grants."""
+        if self._has_grants is None:
+            self._has_grants = Grant.objects.filter(
+                customer_id=self._customer_id, meter_id=self._meter_id
+            ).exists()
+        if not self._has_grants or start_at >= end_at:
+            return 0
+        span = (start_at, end_at)
+        if span not in self._paid:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    _GRANTED,
+                    {
+                        "customer_id": self._customer_id,
+                        "meter": str(self._meter_id),
+                        "start_at": start_at,
+                        "end_at": end_at,
+                    },
+                )
+                self._paid[span] = int(cursor.fetchone()[0])
+        return self._paid[span]
+
+    def billed(
+        self, right: PlanEntitlement, *, unit: str, start_at: datetime, end_at: datetime
+    ) -> int:
+        """The units in `[start_at, end_at)` that `right` does not include, window by window."""
+        if right.unlimited or start_at >= end_at:
+            return 0
+        return sum(
+            self._past(right.included, window_start, min(window_end, end_at))
+            - self._past(right.included, window_start, max(window_start, start_at))
+            for window_start, window_end in self._windows(unit, start_at, end_at)
+        )
+
+    def _past(self, included: int, start_at: datetime, end_at: datetime) -> int:
+        return max(0, self.used(start_at, end_at) - included - self.granted(start_at, end_at))
+
+    def _windows(
+        self, unit: str, start_at: datetime, end_at: datetime
+    ) -> Iterator[tuple[datetime, datetime]]:
+        at = start_at
+        while at < end_at:
+            window = anchored_window(self._anchor_at, unit=unit, at=at)
+            yield window
+            at = window[1]

@@ -1,0 +1,20 @@
+"""Whether a customer can be charged, and whether a plan needs that."""
+
+from __future__ import annotations
+
+from billing.models import PlanVersion, StripeCustomer, Subscription
+
+
+def has_payment_method(customer_id: int) -> bool:
+    """Whether Stripe has something of the customer's that it can charge."""
+    cards = StripeCustomer.objects.filter(customer_id=customer_id, deleted_at=None)
+    return cards.exclude(payment_method="").exists()
+
+
+def needs_payment_method(version: PlanVersion, *, collection: str) -> bool:
+    """Whether a subscription to this version can cost anything that Stripe must collect."""
+    if collection != Subscription.Collection.STRIPE:
+        return False
+    if version.fee > 0 or version.minimum > 0:
+        return True
+    return version.entitlements.filter(over="bill", unlimited=False).exists()

@@ -1,0 +1,76 @@
+"""What Celery runs: each looks for pending work and does a bounded piece of it.
+
+Losing a run loses nothing but time: the rows stay, and the next look finds them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery import shared_task
+from django.utils import timezone
+
+from billing.operations import checking, closing, dunning, issuing
+from billing.payments import inbox, mirroring, pushing, retracting
+
+BATCH: Final = 200
+
+
+@shared_task(name="billing.process_stripe_events")
+def process_stripe_events(**_: object) -> None:
+    """Apply what Stripe told us."""
+    inbox.process_pending(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.advance_subscriptions")
+def advance_subscriptions(**_: object) -> None:
+    """End trials that are over."""
+    closing.advance_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.close_periods")
+def close_periods(**_: object) -> None:
+    """Draft the invoices of periods that are over, and begin the next ones."""
+    closing.close_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.issue_invoices")
+def issue_invoices(**_: object) -> None:
+    """Issue drafts whose grace for late events is over."""
+    issuing.issue_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.push_invoices")
+def push_invoices(**_: object) -> None:
+    """Bring issued invoices to Stripe, step by step."""
+    pushing.push_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.retract_invoices")
+def retract_invoices(**_: object) -> None:
+    """Have Stripe stop collecting what was voided or written off here."""
+    retracting.retract_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.advance_dunning")
+def advance_dunning(**_: object) -> None:
+    """Call subscriptions unpaid whose grace is over."""
+    dunning.advance(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.poll_stripe_events")
+def poll_stripe_events(**_: object) -> None:
+    """Ask Stripe for events that never reached us."""
+    inbox.poll(now=timezone.now())
+
+
+@shared_task(name="billing.sweep_stripe_invoices")
+def sweep_stripe_invoices(**_: object) -> None:
+    """Read open invoices again whose payment no message told."""
+    mirroring.sweep(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.check_invariants")
+def check_invariants(**_: object) -> None:
+    """Look whether billing still holds together; what does not is logged."""
+    checking.report(now=timezone.now())

@@ -1,0 +1,104 @@
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.domain.money import CURRENCIES
+from billing.domain.periods import Period, proration_fraction
+from billing.domain.proration import (
+    FeeNegative,
+    blended_included,
+    change_amounts,
+    rest_of_fee,
+    split_fee,
+)
+from tests.billing.domain.strategies import periods_with_instants
+
+GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "proration.yaml").read_text())
+fees = st.integers(0, 10**9)
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
+def test_golden(row: dict[str, Any]) -> None:
+    period, at, currency = Period(row["start_at"], row["end_at"]), row["at"], row["currency"]
+    assert proration_fraction(period, at=at) == Fraction(*row["rest"])
+    amounts = change_amounts(
+        row["old_fee"], new_fee=row["new_fee"], period=period, at=at, currency=currency
+    )
+    assert amounts.credit == row["credit"]
+    assert amounts.charge == row["charge"]
+    assert amounts.net == row["charge"] - row["credit"]
+    assert split_fee(row["old_fee"], period=period, at=at, currency=currency).used == row["used"]
+
+
+@given(fees, periods_with_instants(count=1), st.sampled_from(sorted(CURRENCIES)))
+def test_used_and_unused_are_the_fee(
+    fee: int, inside: tuple[Period, list[datetime]], currency: str
+) -> None:
+    period, (at,) = inside
+    split = split_fee(fee, period=period, at=at, currency=currency)
+    assert split.used + split.unused == fee
+    assert split.used >= 0
+    assert split.unused >= 0
+
+
+@given(fees, fees, periods_with_instants(count=1))
+def test_changing_back_at_once_moves_nothing(
+    old: int, new: int, inside: tuple[Period, list[datetime]]
+) -> None:
+    period, (at,) = inside
+    there = change_amounts(old, new_fee=new, period=period, at=at, currency="usd")
+    back = change_amounts(new, new_fee=old, period=period, at=at, currency="usd")
+    assert there.net + back.net == 0
+
+
+@given(st.lists(fees, min_size=6, max_size=6), periods_with_instants(count=5))
+def test_no_chain_of_changes_gives_back_more_than_was_charged(
+    plans: list[int], inside: tuple[Period, list[datetime]]
+) -> None:
+    period, instants = inside
+    paid = plans[0]
+    for old, new, at in zip(plans, plans[1:], instants, strict=False):
+        paid += change_amounts(old, new_fee=new, period=period, at=at, currency="usd").net
+        # What is paid covers at least the rest that is still to be served.
+        assert paid >= rest_of_fee(new, period=period, at=at, currency="usd")
+    assert paid <= max(plans) + len(plans)
+
+
+def test_a_fee_that_is_no_whole_step_gives_back_no_more_than_was_paid() -> None:
+    start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    period = Period(start, start.replace(month=2))
+    assert split_fee(1250, period=period, at=start, currency="isk").unused == 1250
+
+
+def test_a_negative_fee_is_refused() -> None:
+    start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    with pytest.raises(FeeNegative):
+        split_fee(-1, period=Period(start, start.replace(month=2)), at=start, currency="usd")
+
+
+units = st.integers(0, 10**12)
+
+
+@given(units, units, periods_with_instants(count=1))
+def test_included_units_are_blended_by_time(
+    old: int, new: int, inside: tuple[Period, list[datetime]]
+) -> None:
+    period, (at,) = inside
+    blended = blended_included(old, old=old, new=new, period=period, at=at)
+    assert min(old, new) <= blended <= max(old, new)
+    back = blended_included(blended, old=new, new=old, period=period, at=at)
+    assert back <= old
+
+
+def test_a_better_plan_for_the_last_day_includes_a_day_of_it() -> None:
+    start = datetime.fromisoformat("2026-04-01T00:00:00+00:00")
+    period = Period(start, start.replace(month=5))
+    last_day = start.replace(day=30)
+    assert blended_included(1000, old=1000, new=31_000, period=period, at=last_day) == 2000
+    assert blended_included(0, old=31_000, new=1000, period=period, at=start) == 0

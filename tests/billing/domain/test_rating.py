@@ -1,0 +1,172 @@
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from billing.domain.money import CurrencyUnknown
+from billing.domain.prices import Flat, Graduated, Package, PerUnit, Price, Volume, parse_price
+from billing.domain.rating import (
+    QuantityNegative,
+    Rated,
+    overage_quantity,
+    rate,
+    rating_delta,
+    tiers_to_json,
+)
+from tests.billing.domain.strategies import (
+    any_price,
+    flat,
+    graduated,
+    package,
+    per_unit,
+    quantities,
+    rising_prices,
+    volume,
+)
+
+GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "rating.yaml").read_text())
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
+def test_golden(row: dict[str, Any]) -> None:
+    billed = overage_quantity(row["used"], included=row["included"])
+    assert billed == row["overage"]
+    rated = rate(parse_price(row["price"]), quantity=billed, currency=row["currency"])
+    assert rated.amount == Decimal(row["amount"])
+    assert rated.amount_minor == row["minor"]
+
+
+@given(rising_prices, quantities, st.integers(0, 10_000))
+def test_more_is_never_cheaper_but_by_volume(price: Price, quantity: int, more: int) -> None:
+    less = rate(price, quantity=quantity, currency="usd")
+    assert rate(price, quantity=quantity + more, currency="usd").amount >= less.amount
+
+
+@given(any_price, quantities)
+def test_tiers_meet_and_add_up(price: Price, quantity: int) -> None:
+    rated = rate(price, quantity=quantity, currency="usd")
+    reached = 0
+    for tier in rated.tiers:
+        assert tier.from_quantity == reached
+        assert tier.quantity == tier.to_quantity - tier.from_quantity > 0
+        with localcontext(prec=100):
+            count = tier.quantity if tier.packages is None else tier.packages
+            assert tier.amount == count * tier.unit_price + tier.flat_price
+        reached = tier.to_quantity
+    assert reached == quantity
+    with localcontext(prec=100):
+        assert sum((tier.amount for tier in rated.tiers), Decimal(0)) == rated.amount
+
+
+@given(graduated, st.integers(0, 20_000), st.integers(0, 20_000))
+def test_a_graduated_quantity_can_be_split_anywhere(
+    price: Graduated, first: int, second: int
+) -> None:
+    """What the second part adds is what its units cost in their own tiers."""
+    assume(first and second)
+    whole = rate(price, quantity=first + second, currency="usd")
+    part = rate(price, quantity=first, currency="usd")
+    added = Decimal(0)
+    for tier in whole.tiers:
+        units = max(0, tier.to_quantity - max(tier.from_quantity, first))
+        begun_here = tier.from_quantity >= first
+        added += units * tier.unit_price + (tier.flat_price if begun_here else 0)
+    assert part.amount + added == whole.amount
+
+
+@given(volume, st.integers(1, 20_000))
+def test_volume_rates_all_units_in_one_tier(price: Volume, quantity: int) -> None:
+    (tier,) = rate(price, quantity=quantity, currency="usd").tiers
+    fitting = [t for t in price.tiers if t.up_to is None or quantity <= t.up_to]
+    assert (tier.unit_price, tier.flat_price) == (fitting[0].unit_price, fitting[0].flat_price)
+
+
+@given(per_unit, quantities)
+def test_per_unit_is_a_product(price: PerUnit, quantity: int) -> None:
+    with localcontext(prec=100):
+        expected = price.unit_price * quantity
+    assert rate(price, quantity=quantity, currency="usd").amount == expected
+
+
+@given(package, quantities)
+def test_package_covers_the_quantity_and_not_a_package_more(price: Package, quantity: int) -> None:
+    tiers = rate(price, quantity=quantity, currency="usd").tiers
+    packages = sum(tier.packages or 0 for tier in tiers)
+    assert packages * price.package_size >= quantity
+    assert (packages - 1) * price.package_size < max(quantity, 1)
+
+
+@given(flat, st.integers(1))
+def test_flat_is_flat(price: Flat, quantity: int) -> None:
+    assert rate(price, quantity=quantity, currency="usd").amount == price.price
+
+
+@given(any_price)
+def test_nothing_costs_nothing(price: Price) -> None:
+    rated = rate(price, quantity=0, currency="usd")
+    assert rated == Rated(Decimal(0), 0, ())
+
+
+@given(any_price, st.lists(quantities, min_size=1, max_size=5))
+def test_adjustments_add_up_to_the_rating_of_the_final_quantity(
+    price: Price, counts: list[int]
+) -> None:
+    steps = zip([0, *counts], counts, strict=False)
+    adjusted = sum(
+        rating_delta(price, before=before, after=after, currency="usd") for before, after in steps
+    )
+    assert adjusted == rate(price, quantity=counts[-1], currency="usd").amount_minor
+
+
+def test_the_surrounding_decimal_context_does_not_matter() -> None:
+    price = parse_price({"model": "per_unit", "unit_price": "0.123456789012"})
+    with localcontext(prec=3):
+        rated = rate(price, quantity=10**18, currency="usd")
+    assert rated.amount == 123456789012000000
+    assert rated.amount_minor == 12345678901200000000
+
+
+@given(st.integers(0, 10**18), st.integers(0, 10**18))
+def test_overage_is_what_is_past_the_included(used: int, included: int) -> None:
+    overage = overage_quantity(used, included=included)
+    assert overage == (used - included if used > included else 0)
+
+
+def test_refuses_negative_quantities_and_unknown_currencies() -> None:
+    price = PerUnit(Decimal(1))
+    with pytest.raises(QuantityNegative):
+        rate(price, quantity=-1, currency="usd")
+    with pytest.raises(CurrencyUnknown):
+        rate(price, quantity=1, currency="zzz")
+
+
+def test_the_explanation_as_json() -> None:
+    tiers = [
+        {"up_to": 10, "unit_price": "0.10", "flat_price": "1"},
+        {"up_to": None, "unit_price": "0.05"},
+    ]
+    price = parse_price({"model": "graduated", "tiers": tiers})
+    assert tiers_to_json(rate(price, quantity=15, currency="usd").tiers) == [
+        {
+            "from_quantity": 0,
+            "to_quantity": 10,
+            "quantity": 10,
+            "unit_price": "0.1",
+            "flat_price": "1",
+            "amount": "2",
+        },
+        {
+            "from_quantity": 10,
+            "to_quantity": 15,
+            "quantity": 5,
+            "unit_price": "0.05",
+            "flat_price": "0",
+            "amount": "0.25",
+        },
+    ]
+    packages = rate(Package(10, Decimal("0.5")), quantity=15, currency="usd").tiers
+    assert tiers_to_json(packages)[0]["packages"] == 2

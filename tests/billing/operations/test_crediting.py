@@ -1,0 +1,106 @@
+"""Credit notes and wallets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from accounts.operations.versions import CustomerUnknown
+from billing.domain import ledger
+from billing.domain.ledger import Account
+from billing.models import CreditNote, Invoice, LedgerEntry, LedgerPosting, Wallet
+from billing.operations import checking, closing, collecting, crediting
+from billing.operations.posting import post
+from billing.queries.ledger import account_balance
+from tests.factories.accounts import a_customer
+from tests.factories.billing import ACTOR, a_subscription, bill, fresh
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def invoice() -> Invoice:
+    return bill(a_subscription(collection="manual"), now=NOW)
+
+
+def note(invoice: Invoice, amount: int) -> CreditNote:
+    return crediting.credit_note(invoice.id, amount=amount, reason="slow", actor=ACTOR, now=NOW)
+
+
+def test_credit_notes_are_numbered_and_posted(invoice: Invoice) -> None:
+    assert [note(invoice, 500).number, note(invoice, 1_500).number] == ["CN-000001", "CN-000002"]
+    credit = account_balance(invoice.customer_id, account=Account.CUSTOMER_CREDIT, currency="usd")
+    assert (credit, fresh(invoice).total) == (-2_000, 2_000)
+    with pytest.raises(crediting.CreditTooMuch, match="At most 0"):
+        note(invoice, 1)
+    assert checking.broken_invariants(now=NOW) == []
+
+
+def test_what_cannot_be_credited(invoice: Invoice) -> None:
+    for amount in (0, -5):
+        with pytest.raises(crediting.AmountInvalid):
+            note(invoice, amount)
+    with pytest.raises(crediting.CreditTooMuch):
+        note(invoice, 2_001)
+    collecting.void(invoice.id, now=NOW)
+    with pytest.raises(crediting.InvoiceNotIssued):
+        note(invoice, 1)
+    assert not CreditNote.objects.exists()
+
+
+def test_drafts_cannot_be_credited() -> None:
+    a_subscription()
+    closing.close_due(now=NOW, limit=1)
+    with pytest.raises(crediting.InvoiceNotIssued):
+        note(Invoice.objects.get(), 1)
+
+
+def test_wallet_is_topped_up_once_per_reference() -> None:
+    customer = a_customer(currency="kwd")
+    for reference in ("pi_1", "pi_1", "pi_2"):
+        wallet = crediting.top_up_wallet(
+            customer.id, amount=1_250, reference=reference, actor=ACTOR, now=NOW
+        )
+    assert wallet.balance == fresh(wallet).balance == Decimal("2.500")
+    assert checking.broken_invariants(now=NOW) == []
+    with pytest.raises(crediting.AmountInvalid):
+        crediting.top_up_wallet(customer.id, amount=0, reference="x", actor=ACTOR, now=NOW)
+    with pytest.raises(CustomerUnknown):
+        crediting.top_up_wallet(1, amount=1, reference="x", actor=ACTOR, now=NOW)
+
+
+def test_wallet_pays_an_invoice_or_nothing_of_it(invoice: Invoice) -> None:
+    with pytest.raises(crediting.WalletTooEmpty):
+        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+    for amount in (1_999, 101):
+        with pytest.raises(crediting.WalletTooEmpty):
+            crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+        crediting.top_up_wallet(
+            invoice.customer_id, amount=amount, reference=str(amount), actor=ACTOR, now=NOW
+        )
+    for _ in range(2):
+        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+    assert (fresh(invoice).status, Wallet.objects.get().balance) == ("paid", Decimal(1))
+    wallet = account_balance(invoice.customer_id, account=Account.WALLET, currency="usd")
+    assert wallet == -100
+    assert checking.broken_invariants(now=NOW) == []
+
+
+def test_wallet_does_not_pay_what_stripe_collects() -> None:
+    invoice = bill(a_subscription(), now=NOW)
+    with pytest.raises(collecting.CollectedByStripe):
+        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+
+
+def test_posting_is_kept_once_per_key() -> None:
+    customer = a_customer()
+    posting = ledger.wallet_top_up(5, currency="usd")
+    kept = [
+        post(posting, key="k", customer_id=customer.id, occurred_at=NOW, now=NOW) for _ in range(2)
+    ]
+    assert kept == [True, False]
+    assert (LedgerPosting.objects.count(), LedgerEntry.objects.count()) == (1, 2)

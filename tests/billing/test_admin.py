@@ -1,0 +1,201 @@
+"""billing.admin: lists and pages answer, actions go through the operations, nothing is edited."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from accounts.models import AuditEntry, Customer, Member
+from billing.models import Invoice, PlanVersion, StripeEvent, StripeStep, Subscription
+from billing.operations import catalogue, crediting
+from billing.operations.plan_shapes import VersionTerms
+from tests.factories.accounts import a_customer
+from tests.factories.billing import a_plan, a_subscription, bill, calls, fresh
+from tests.factories.metering import make_meter
+
+pytestmark = pytest.mark.django_db
+MODELS = (
+    "plan",
+    "planversion",
+    "subscription",
+    "invoice",
+    "ledgerposting",
+    "wallet",
+    "stripestep",
+    "stripeevent",
+    "stripecustomer",
+    "checkoutsession",
+)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def person(db: None) -> Member:
+    return Member.objects.create_superuser("staff@example.com", "correct horse battery")
+
+
+@pytest.fixture
+def staff(person: Member) -> Client:
+    return signed_in(person)
+
+
+@pytest.fixture
+def customer(db: None) -> Customer:
+    return a_customer(name="Acme")
+
+
+@pytest.fixture
+def subscription(customer: Customer, now: datetime) -> Subscription:
+    plan = a_plan(calls(make_meter(key="chat.tokens")), key="pro")
+    start = now - timedelta(days=40)
+    return a_subscription(plan, customer=customer, start_at=start, now=start)
+
+
+@pytest.fixture
+def invoice(subscription: Subscription, now: datetime) -> Invoice:
+    return bill(subscription, now=now)
+
+
+def signed_in(member: Member) -> Client:
+    client = Client()
+    client.force_login(member, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def act(staff: Client, model: str, action: str, *rows: Any, **fields: str) -> str:
+    """Do an action on rows of a list; the page that follows."""
+    asked = {"action": action, "_selected_action": [str(row.pk) for row in rows], **fields}
+    answer = staff.post(f"/admin/billing/{model}/", asked, follow=True)
+    assert answer.status_code == 200
+    return str(answer.content.decode())
+
+
+def a_step(invoice: Invoice, **fields: Any) -> StripeStep:
+    given = {"subject": invoice.public_id, "invoice": invoice, "kind": "create", "key": "k1"}
+    return StripeStep.objects.create(**given, request={}, created_at=LONG_AGO, **fields)
+
+
+def an_event(now: datetime, **fields: Any) -> StripeEvent:
+    given = {"id": "evt_1", "type": "invoice.paid", "payload": {}, "created_at": LONG_AGO}
+    given |= {"received_at": LONG_AGO, "next_attempt_at": now + timedelta(hours=3)}
+    return StripeEvent.objects.create(**given, **fields)
+
+
+def test_everything_is_shown_and_nothing_edited(
+    staff: Client, invoice: Invoice, now: datetime
+) -> None:
+    a_step(invoice)
+    an_event(now)
+    crediting.top_up_wallet(invoice.customer_id, amount=5, reference="wire", actor="opk_1", now=now)
+    for model in MODELS:
+        answer = staff.get(f"/admin/billing/{model}/")
+        assert answer.status_code == 200, model
+        assert staff.get(f"/admin/billing/{model}/add/").status_code == 403
+        row = admin.site.get_model_admin(_class(model)).model.objects.first()
+        if row is not None:
+            path = f"/admin/billing/{model}/{row.pk}"
+            assert staff.get(f"{path}/change/").status_code == 200, model
+            assert staff.post(f"{path}/change/", {}).status_code == 403, model
+            assert staff.post(f"{path}/delete/", {"post": "yes"}).status_code == 403, model
+    page = staff.get(f"/admin/billing/invoice/{invoice.pk}/change/").content.decode()
+    assert "Plan-Pro plan" in page or "plan" in page
+    assert "$20.00" in staff.get("/admin/billing/invoice/").content.decode()
+    assert "Acme" in staff.get("/admin/billing/subscription/?q=acme").content.decode()
+
+
+def _class(model: str) -> Any:
+    return next(
+        each for each in admin.site._registry if each._meta.label_lower.endswith(f".{model}")
+    )
+
+
+def test_versions_are_activated_and_plans_archived(
+    staff: Client, person: Member, now: datetime
+) -> None:
+    first = a_plan(key="pro")
+    draft = catalogue.new_version(
+        first.plan_id, terms=VersionTerms(fee=3_000), actor="opk_1", now=now
+    )
+    act(staff, "planversion", "activate", draft)
+    assert fresh(draft).state == "active"
+    assert fresh(first).state == "archived"
+    assert "is archived" in act(staff, "planversion", "activate", first)
+    entry = AuditEntry.objects.filter(action="plan.version_activated").latest("at")
+    assert entry.actor == person.public_id
+    act(staff, "plan", "archive", first.plan)
+    assert not PlanVersion.objects.filter(state="active").exists()
+
+
+def test_subscriptions_are_paused_resumed_changed_and_canceled(
+    staff: Client, person: Member, subscription: Subscription
+) -> None:
+    a_plan(key="scale", fee=9_000)
+    act(staff, "subscription", "pause", subscription)
+    assert fresh(subscription).status == "paused"
+    act(staff, "subscription", "resume", subscription)
+    assert fresh(subscription).status == "active"
+    assert "no plan" in act(staff, "subscription", "change_plan", subscription, plan="nothing")
+    act(staff, "subscription", "change_plan", subscription, plan="scale")
+    assert fresh(subscription).version.plan.key == "scale"
+    act(staff, "subscription", "cancel_later", subscription)
+    assert fresh(subscription).cancel_at is not None
+    act(staff, "subscription", "keep", subscription)
+    assert fresh(subscription).cancel_at is None
+    act(staff, "subscription", "cancel_now", subscription)
+    assert fresh(subscription).status == "canceled"
+    refused = act(staff, "subscription", "resume", subscription)
+    assert "canceled" in refused
+    actors = AuditEntry.objects.filter(subject=subscription.public_id).values_list(
+        "actor", flat=True
+    )
+    assert list(actors).count(person.public_id) >= 5
+
+
+def test_waiting_pushes_are_brought_forward(staff: Client, invoice: Invoice, now: datetime) -> None:
+    later = now + timedelta(hours=3)
+    Invoice.objects.filter(pk=invoice.pk).update(next_push_at=later)
+    act(staff, "stripestep", "try_again", a_step(invoice))
+    assert fresh(invoice).next_push_at < later
+    Invoice.objects.filter(pk=invoice.pk).update(next_push_at=later)
+    act(staff, "invoice", "push_now", invoice)
+    assert fresh(invoice).next_push_at < later
+    assert "Stripe collects this invoice" in act(staff, "invoice", "mark_paid", invoice)
+    Invoice.objects.filter(pk=invoice.pk).update(push="quarantined", next_push_at=None)
+    act(staff, "invoice", "push_now", invoice)
+    assert (fresh(invoice).push, fresh(invoice).next_push_at) == ("quarantined", None)
+    act(staff, "invoice", "release", invoice)
+    assert fresh(invoice).push == "pending"
+    actions = set(AuditEntry.objects.values_list("action", flat=True))
+    assert {"invoice.push_brought_forward", "invoice.quarantine_released"} <= actions
+
+
+def test_waiting_events_are_brought_forward(staff: Client, now: datetime) -> None:
+    event = an_event(now)
+    act(staff, "stripeevent", "try_again", event)
+    assert fresh(event).next_attempt_at < now + timedelta(hours=1)
+    later = now + timedelta(hours=3)
+    StripeEvent.objects.update(processed_at=now, next_attempt_at=later)
+    act(staff, "stripeevent", "try_again", event)
+    assert fresh(event).next_attempt_at == later
+    assert AuditEntry.objects.filter(action="stripe_event.brought_forward").count() == 1
+
+
+def test_who_may_only_look_is_offered_no_action(subscription: Subscription) -> None:
+    person = Member.objects.create_user("reader@example.com", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_subscription"))
+    client = signed_in(person)
+    page = client.get("/admin/billing/subscription/").content.decode()
+    assert "Acme" in page
+    assert "Cancel at once" not in page
+    act(client, "subscription", "cancel_now", subscription)
+    assert fresh(subscription).status == "active"
