@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,5 +11,22 @@ _FOLDER = Path(__file__).parent / "sql"
 
 @cache
 def load(name: str) -> str:
-    """Return the text of one statement; its contract stands in its header."""
-    return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+    """Return one statement, without comments and indentation; its contract is in its header."""
+    text = (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+    lines = (line.partition("--")[0].strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line)
+
+
+@cache
+def numbered(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return a statement with `$1, $2, …` in place of names, and the names in that order.
+
+    For raw cursors: they send the text as it is, where others take it apart on every execution.
+    """
+    names: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${names.setdefault(found[1], len(names) + 1)}"
+
+    text = re.sub(r"%\((\w+)\)s", number, load(name))
+    return text, tuple(names)

@@ -8,6 +8,7 @@ always name the customer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -32,7 +33,7 @@ def entity_id(*, milliseconds: int, random_bits: int) -> int:
 
 def encode(prefix: str, number: int) -> str:
     """Return the public form of an entity's id, such as `cus_01h2…`."""
-    return f"{prefix}_{_digits(number, _ENTITY_LENGTH)}"
+    return f"{prefix}_{_entity_digits(number)}"
 
 
 def decode(prefix: str, text: str) -> int:
@@ -42,7 +43,7 @@ def decode(prefix: str, text: str) -> int:
 
 def encode_owned(prefix: str, *, customer_id: int, key: UUID) -> str:
     """Return the public id of something that belongs to a customer's metering."""
-    return f"{prefix}_{_digits(customer_id, _ENTITY_LENGTH)}{_digits(key.int, _UUID_LENGTH)}"
+    return f"{prefix}_{_entity_digits(customer_id)}{_digits(key.int, _UUID_LENGTH)}"
 
 
 def decode_owned(prefix: str, text: str) -> tuple[int, UUID]:
@@ -50,6 +51,11 @@ def decode_owned(prefix: str, text: str) -> tuple[int, UUID]:
     body = _body(prefix, text, _ENTITY_LENGTH + _UUID_LENGTH)
     customer_id = _number(body[:_ENTITY_LENGTH], ENTITY_MAX)
     return customer_id, UUID(int=_number(body[_ENTITY_LENGTH:], (1 << 128) - 1))
+
+
+@lru_cache(maxsize=65_536)
+def _entity_digits(number: int) -> str:
+    return _digits(number, _ENTITY_LENGTH)
 
 
 def _digits(number: int, length: int) -> str:

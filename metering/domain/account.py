@@ -124,6 +124,17 @@ class Account:
     keys: dict[bytes, KeyState] = field(default_factory=dict)
     next_expiry_at: datetime | None = None  # of the open holds
     balances_since: datetime | None = None  # windows that ended before were not read
+    windows: dict[tuple[int, str], tuple[datetime, datetime]] = field(
+        default_factory=dict, compare=False
+    )  # the window last asked for, by meter and unit: calls come in the order of time
+
+    def window(self, terms: Terms, *, at: datetime) -> tuple[datetime, datetime]:
+        """The window of a right that contains `at`; as `terms.window_at`, but remembered."""
+        key = (terms.meter_id, terms.window)
+        found = self.windows.get(key)
+        if found is None or not found[0] <= at < found[1]:
+            found = self.windows[key] = terms.window_at(at)
+        return found
 
     def balance(
         self, terms: Terms, *, window: tuple[datetime, datetime]

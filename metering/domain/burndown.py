@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from metering.domain.account import Account, Balance, BalanceKey, Grant, Terms
 from metering.domain.windows import RATE_UNITS
@@ -87,7 +87,7 @@ def take(
     allocation: dict[str, Any] = {"q": quantity}
     windows: list[list[object]] = []
     for terms in account.terms.get(meter_id, ()):
-        window = terms.window_at(at)
+        window = account.window(terms, at=at)
         if not terms.counts(window):
             continue
         key, balance = account.balance(terms, window=window)
@@ -132,8 +132,7 @@ def give_back(
             side.grant_held -= part
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """How much more one entitlement would admit, and how its balance stands.
 
     granted = used + held + remaining - overage, overage being what is used or held past all that
@@ -153,7 +152,7 @@ class Room:
 
 def room(account: Account, terms: Terms, *, at: datetime) -> Room:
     """Measure what an entitlement would still admit at a moment; changes nothing."""
-    start_at, end_at = terms.window_at(at)
+    start_at, end_at = account.window(terms, at=at)
     balance = account.balances.get((terms.meter_id, terms.window, start_at)) or Balance(end_at)
     base_left = _base_left(terms, balance)
     from_grants = grants_held = 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from prometheus_client import Counter
 
 from accounts.domain import keys
 from metering.gate import answers, authorize, endpoints, metrics
@@ -60,6 +63,9 @@ class Gate:
         self._settings = settings
         self._engine: Engine | None = None
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
+        self._counters: dict[tuple[str, int], Counter] = {}
+        self._id_start = b"req_" + secrets.token_hex(10).encode()
+        self._ids = itertools.count()
 
     async def stop(self) -> None:
         """End the engine of this process, if one was started."""
@@ -71,7 +77,7 @@ class Gate:
         """Answer one HTTP request."""
         headers = {name: value for name, value in scope["headers"]}  # noqa: C416  (last one wins)
         sent = headers.get(b"x-request-id", b"")
-        request_id = sent if _SANE_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}".encode()
+        request_id = sent if sent and _SANE_ID.fullmatch(sent) else self._new_id()
         started = time.perf_counter()
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
@@ -89,8 +95,18 @@ class Gate:
             return
         await _send(send, answer, request_id)
         path = scope["path"][len(PREFIX) :].split("/", 1)[0]
-        metrics.ANSWERS.labels(path, str(answer.status)).inc()
+        self._count(path, answer.status)
         metrics.ANSWER_TIME.observe(time.perf_counter() - started)
+
+    def _new_id(self) -> bytes:
+        """Unique to this request: the process's own random start, and a count."""
+        return b"%s%012x" % (self._id_start, next(self._ids))
+
+    def _count(self, path: str, status: int) -> None:
+        counter = self._counters.get((path, status))
+        if counter is None:
+            counter = self._counters[path, status] = metrics.ANSWERS.labels(path, str(status))
+        counter.inc()
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Answer:
         engine = self._engine

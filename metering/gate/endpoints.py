@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -230,6 +231,7 @@ def event_key(source: str, id_: str) -> UUID:
     return answers.digest_uuid(source, id_)
 
 
+@lru_cache(maxsize=65_536)
 def by_key(text: str) -> Reference:
     try:
         kind = keys.parse_key(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -22,7 +22,7 @@ import psycopg
 from metering.domain.account import Account, Balance, Feature, Grant, KeyState, Terms
 from metering.domain.burndown import burning_order
 from metering.gate.catalogue import Catalogue, build_catalogue, moment
-from metering.statements import load
+from metering.statements import numbered
 
 REPLAN_S = 5.0  # a plan made for an empty partition picks a poor index: it must not stay pinned
 DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
@@ -86,7 +86,7 @@ class Store:
     async def read_catalogue(self) -> Catalogue:
         """Read meters, offers and gateways as of one snapshot."""
         async with self._cursor() as cursor:
-            await cursor.execute(load("read_catalogue"), prepare=True)
+            await _execute(cursor, "read_catalogue", {})
             row = await cursor.fetchone()
         assert row is not None
         return build_catalogue(row)
@@ -107,7 +107,7 @@ class Store:
             "since": since,
         }
         async with self._cursor() as cursor:
-            await cursor.execute(load("read_accounts"), parameters, prepare=True)
+            await _execute(cursor, "read_accounts", parameters)
             rows = await cursor.fetchall()
         return [_account(row, since) for row in rows]
 
@@ -118,7 +118,7 @@ class Store:
         wanted = [{"customer_id": customer_id, "id": id_} for customer_id, id_ in ids]
         parameters = {"ids": _encode(wanted).decode(), "horizon": horizon(today)}
         async with self._cursor() as cursor:
-            await cursor.execute(load("read_ids"), parameters, prepare=True)
+            await _execute(cursor, "read_ids", parameters)
             rows = await cursor.fetchall()
         return {(row[0], row[1]): _found(row) for row in rows}
 
@@ -128,7 +128,7 @@ class Store:
         """List open holds whose time is over: (customer, id, allocation)."""
         parameters = {"customers": list(customers), "now": now, "most": most}
         async with self._cursor() as cursor:
-            await cursor.execute(load("read_expired_holds"), parameters, prepare=True)
+            await _execute(cursor, "read_expired_holds", parameters)
             return [(row[0], row[1], _decode(row[2])) for row in await cursor.fetchall()]
 
     async def write(self, parameters: dict[str, Any]) -> tuple[int, set[int]]:
@@ -137,7 +137,7 @@ class Store:
             if time.monotonic() > self._planned_at + REPLAN_S:
                 await cursor.execute("DISCARD PLANS")
                 self._planned_at = time.monotonic()
-            await cursor.execute(load("write_batch"), parameters, prepare=True)
+            await _execute(cursor, "write_batch", parameters)
             row = await cursor.fetchone()
         assert row is not None
         return row[0], set(row[1])
@@ -150,7 +150,7 @@ class Store:
             async with connection.transaction():
                 await connection.execute(
                     "SELECT version FROM accounts_customerversion"
-                    " WHERE customer_id = %s FOR UPDATE",
+                    " WHERE customer_id = $1 FOR UPDATE",
                     (customer_id,),
                 )
                 yield
@@ -198,10 +198,18 @@ class Store:
                 options=options,
                 connect_timeout=2,
                 prepare_threshold=0,
+                cursor_factory=psycopg.AsyncRawCursor,
                 application_name="farebox-gate",
             )
         except (psycopg.Error, OSError) as error:
             raise Unavailable(str(error)) from error
+
+
+async def _execute(
+    cursor: psycopg.AsyncCursor[Any], name: str, parameters: Mapping[str, Any]
+) -> None:
+    text, names = numbered(name)
+    await cursor.execute(text, [parameters[each] for each in names], prepare=True)
 
 
 def _account(row: Sequence[Any], since: datetime) -> Account:
