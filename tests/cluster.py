@@ -20,6 +20,7 @@ import pytest
 from config.embedded.postgres import Cluster, ClusterStartFailed
 
 _PREFIX = "farebox-test-"
+_OURS = {"FAREBOX_TEST_DATABASE_URL", "FAREBOX_TEST_GATEWAYS", "FAREBOX_TEST_PROFILE"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,7 +31,7 @@ def pytest_load_initial_conftests(
     options = parser.parse_known_args(args)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         for name in [name for name in os.environ if name.startswith(("FAREBOX_", "STRIPE_"))]:
-            if name not in {"FAREBOX_TEST_DATABASE_URL", "FAREBOX_TEST_PROFILE"}:
+            if name not in _OURS:
                 del os.environ[name]  # a developer's own settings must not decide a test
         os.environ["FAREBOX_SECRET_KEY"] = "only-for-tests-" * 4
         os.environ["FAREBOX_DATABASE_URL"] = os.environ.get("FAREBOX_TEST_DATABASE_URL", "")

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote
 
 from metering.domain.meters import QUANTITY_MAX
 from metering.gate import answers
@@ -144,9 +145,21 @@ def _forwarded(headers: Mapping[bytes, bytes], method: str, suffix: str) -> Forw
     path = suffix or "/"
     for name in (b"x-forwarded-uri", b"x-original-uri"):
         if headers.get(name):
-            path = headers[name].decode("latin-1")
+            path = unquote(headers[name].decode("latin-1").partition("?")[0])
             break
-    return Forwarded(method.upper(), path.partition("?")[0])
+    return Forwarded(method.upper(), _resolved(path))
+
+
+def _resolved(path: str) -> str:
+    """The path as an upstream understands it, so that another spelling takes no other route."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    is_folder = bool(parts) and path.rsplit("/", 1)[-1] in ("", ".", "..")
+    return "/" + "/".join(parts) + ("/" if is_folder else "")
 
 
 def _allow(answer: Answer, *, accel: bool) -> Answer:

@@ -256,6 +256,8 @@ class Engine:
 
     def _decide(self, work: Work, found: dict[tuple[int, UUID], Found], now: datetime) -> None:
         for call in list(work.calls):
+            if call.done.done():
+                continue  # answered 503 meanwhile: its answer must not change any more
             try:
                 self.catalogue.caller(call.gateway_key, now=now)
                 if isinstance(call, Check):

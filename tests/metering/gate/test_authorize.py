@@ -81,6 +81,24 @@ def test_routes_say_what_a_request_counts_as(
     assert ("x-accel-redirect" in got.headers) == path.startswith("/nginx-accel")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/ch%61t/x",
+        "//v1//chat/x",
+        "/v1/./chat/x",
+        "/v1/models/../chat/x",
+        "/../v1/chat/x",
+        "/v1/chat/x/..",
+        "/v1/chat/%3Fx?y",
+    ],
+)
+def test_another_spelling_of_a_path_takes_no_other_route(routed: World, path: str) -> None:
+    got = authorize(routed, x_forwarded_method="POST", x_forwarded_uri=path, x_request_id="spelled")
+    assert got.status == 200
+    assert routed.balance(routed.calls) == (1, 0)
+
+
 def test_a_hold_hands_its_id_to_the_upstream(routed: World) -> None:
     got = authorize(
         routed,

@@ -1,0 +1,70 @@
+"""The ASGI entry: the hot paths go to the gate, everything else to Django."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import timedelta
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application
+
+from config import environment as env
+from metering.gate.app import Gate, GateSettings, is_hot
+from metering.gate.checks import Bounds
+from metering.gate.engine import Engine, Limits
+from metering.gate.store import Store
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def make_engine() -> Engine:
+    """An engine as the environment sets it up; made in the process and loop that use it."""
+    return Engine(
+        Store(env.DATABASE_URL.read(), statement_timeout_ms=env.GATE_STATEMENT_TIMEOUT_MS.read()),
+        bounds=Bounds(
+            base_url=env.BASE_URL.read().rstrip("/"),
+            max_age=timedelta(days=env.EVENT_MAX_AGE_DAYS.read()),
+            max_ahead=timedelta(seconds=env.EVENT_MAX_AHEAD_S.read()),
+        ),
+        limits=Limits(
+            queue=env.GATE_QUEUE.read(),
+            batch=env.GATE_BATCH.read(),
+            copies=env.GATE_COPIES.read(),
+        ),
+    )
+
+
+gate = Gate(
+    make_engine,
+    settings=GateSettings(
+        base_url=env.BASE_URL.read().rstrip("/"),
+        deadline_s=env.GATE_DEADLINE_MS.read() / 1000,
+    ),
+)
+django = get_asgi_application()
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Route one connection."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    elif scope["type"] == "http" and is_hot(scope["method"], scope["path"]):
+        await gate(scope, receive, send)
+    else:
+        await django(scope, receive, send)  # type: ignore[arg-type]  # asgiref has its own types
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await gate.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

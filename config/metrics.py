@@ -1,0 +1,111 @@
+"""What Prometheus sees of the web process; the gate counts its own (metering/gate/metrics.py)."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from billing.models import Invoice, StripeEvent
+from config.problems import problem_response
+from metering.models import Fault, Hold, UsageBatch
+
+log = structlog.get_logger(__name__)
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+REQUESTS = Counter("farebox_http_requests", "Answers of Django", ["method", "route", "status"])
+SECONDS = Histogram("farebox_http_seconds", "From request to answer, in Django", ["route"])
+
+
+class MetricsMiddleware:
+    """Counts every answer by method, route (the pattern, never the path) and status."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request and count it."""
+        started = time.perf_counter()
+        response = self._get_response(request)
+        match = request.resolver_match
+        route = match.route if match else "none"
+        method = str(request.method) if request.method in _KNOWN_METHODS else "other"
+        REQUESTS.labels(method, route, str(response.status_code)).inc()
+        SECONDS.labels(route).observe(time.perf_counter() - started)
+        return response
+
+
+class WaitingRows(Collector):
+    """How much waits in the tables that are queues, counted when Prometheus asks."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge with the kind of work as label; nothing while the database is away."""
+        gauge = GaugeMetricFamily("farebox_waiting", "Rows that wait for a worker", labels=["kind"])
+        try:
+            for kind, rows in _waiting().items():
+                gauge.add_metric([kind], rows.count())
+        except DatabaseError as error:
+            log.warning("metrics.database_unreachable", exc_info=error)
+            return
+        yield gauge
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Its name, without asking the database when it is registered."""
+        yield GaugeMetricFamily("farebox_waiting", "Rows that wait for a worker", labels=["kind"])
+
+
+def _waiting() -> dict[str, QuerySet[Any]]:
+    return {
+        "open_holds": Hold.objects.filter(state=Hold.State.OPEN),
+        "usage_batches": UsageBatch.objects.all(),
+        "stripe_events": StripeEvent.objects.filter(processed_at__isnull=True),
+        "invoice_pushes": Invoice.objects.filter(push=Invoice.Push.PENDING),
+        "quarantined_invoices": Invoice.objects.filter(push=Invoice.Push.QUARANTINED),
+    }
+
+
+class Faults(Collector):
+    """How many invariants stand broken, by invariant."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge; nothing while the database is away."""
+        (gauge,) = self.describe()
+        try:
+            found = Fault.objects.values_list("invariant").annotate(faults=Count("id"))
+            for invariant, faults in found.order_by("invariant"):
+                gauge.add_metric([invariant], faults)
+        except DatabaseError as error:
+            log.warning("metrics.database_unreachable", exc_info=error)
+            return
+        yield gauge
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Its name, without asking the database when it is registered."""
+        yield GaugeMetricFamily("farebox_faults", "Invariants broken now", labels=["invariant"])
+
+
+REGISTRY.register(WaitingRows())
+REGISTRY.register(Faults())
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """GET /metrics; needs FAREBOX_METRICS_KEY as a bearer where that is set."""
+    wanted = settings.METRICS_KEY
+    sent = request.headers.get("Authorization", "")
+    if wanted and not hmac.compare_digest(sent.encode(), f"Bearer {wanted}".encode()):
+        code = "key_unknown" if sent else "key_missing"
+        return problem_response(code, detail="Send FAREBOX_METRICS_KEY as a bearer.")
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
