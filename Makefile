@@ -11,8 +11,10 @@ MANAGE := $(PY) manage.py
 PYTEST := $(PY) -m pytest
 # Django's own checks look at code, not at data: any address that parses will do.
 CHECKING := FAREBOX_DATABASE_URL=postgresql://nobody@/nothing?host=/nonexistent \
-	FAREBOX_SECRET_KEY=$(shell $(PYTHON) -c "import secrets; print(secrets.token_urlsafe(48))") \
+	FAREBOX_SECRET_KEY=signs-nothing-0123456789-abcdefghijklmnopqrstuvwxyz \
 	FAREBOX_HTTPS=true FAREBOX_BASE_URL=https://farebox.invalid FAREBOX_ALLOWED_HOSTS=farebox.invalid
+# With the tool that keeps each app's migrations in one line.
+LINEAR := DJANGO_SETTINGS_MODULE=tests.check_settings
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev run test fast prove bench check format migrations docs openapi clean forget
@@ -49,21 +51,21 @@ bench: dev  ## measure the hot paths on this machine
 	@$(PYTEST) -m benchmark -p no:randomly -s $(ARGS)
 
 check: dev  ## format, lint, import rules, types, migrations, settings, dependencies, generated documents
-	$(PY) -m ruff format --check .
-	$(PY) -m ruff check .
-	$(PY) -c "from importlinter.cli import lint_imports_command as main; main()"
-	$(PY) -m mypy
-	$(CHECKING) DJANGO_SETTINGS_MODULE=tests.check_settings $(PY) -W ignore manage.py makemigrations --check --dry-run
-	$(CHECKING) DJANGO_SETTINGS_MODULE=tests.check_settings $(MANAGE) check --deploy --fail-level WARNING
-	$(PY) -m deptry .
-	$(CHECKING) $(MANAGE) documents --check
+	@echo "== format" && $(PY) -m ruff format --check --quiet .
+	@echo "== lint" && $(PY) -m ruff check --quiet --output-format concise .
+	@echo "== import rules" && $(PY) -c "from importlinter.cli import lint_imports_command as main; main()"
+	@echo "== types" && $(PY) -m mypy
+	@echo "== migrations" && $(CHECKING) $(LINEAR) $(PY) -W ignore manage.py makemigrations --check --dry-run
+	@echo "== settings" && $(CHECKING) $(LINEAR) $(MANAGE) check --deploy --fail-level WARNING
+	@echo "== dependencies" && $(PY) -m deptry --no-ansi .
+	@echo "== generated documents" && $(CHECKING) $(MANAGE) documents --check
 
 format: dev  ## put the code in its form
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix-only --quiet .
 
 migrations: dev  ## write migrations for changed models, in one line per app
-	@$(CHECKING) DJANGO_SETTINGS_MODULE=tests.check_settings $(PY) -W ignore manage.py makemigrations
+	@$(CHECKING) $(LINEAR) $(PY) -W ignore manage.py makemigrations
 
 docs: dev  ## write the generated pages anew: docs/configuration.md, problems, openapi.json
 	@$(CHECKING) $(MANAGE) documents
