@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
@@ -63,6 +64,10 @@ async def _live(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            # The gate makes many short-lived objects beside copies that stay: let the collector
+            # look seldom, and not at what was there from the start (a tenth of the CPU of a call).
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
             await send({"type": "lifespan.startup.complete"})
         else:
             await gate.stop()
