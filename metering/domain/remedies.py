@@ -53,20 +53,21 @@ def remedies(
     found: list[Remedy] = []
     code = denied.code
     if code in _PAY and account.invoice_url:
-        found.append(
-            Remedy("pay_invoice", _if_paid(account, items, now, offers), path=account.invoice_url)
-        )
+        found.append(Remedy("pay_invoice", _if_paid(account, items, now), path=account.invoice_url))
     if code in _CARD:
-        would = _if_paid(account, items, now, offers)
+        would = _if_paid(account, items, now)
         found.append(Remedy("update_payment_method", would, path="/portal/payment-method"))
     if code in _BUY:
         found += _upgrades(account, items, now, offers)
     if code == "spend_limit_reached":
-        found.append(Remedy("raise_spend_limit", would_admit=True, path="/portal"))
+        would = _admits(_without_cap(account, denied.item), items, now)
+        found.append(Remedy("raise_spend_limit", would, path="/portal"))
     if denied.retry == "after_reset" and denied.full is not None:
-        found.append(Remedy("wait", would_admit=True, at=denied.full.resets_at))
+        resets_at = denied.full.resets_at
+        found.append(Remedy("wait", _admits(account, items, resets_at), at=resets_at))
     elif denied.retry == "after_in_flight":
-        found.append(Remedy("wait", would_admit=True, at=account.next_expiry_at))
+        would = _admits(_without_holds(account), items, now)
+        found.append(Remedy("wait", would, at=account.next_expiry_at))
     return sorted(found, key=lambda remedy: not remedy.would_admit)
 
 
@@ -77,18 +78,41 @@ def _upgrades(
     for offer in offers:
         if offer.plan_key == account.plan_key or not all(offer.sells(item) for item in items):
             continue
-        would = isinstance(decide(_on(account, offer, now), items, now=now, offers=()), Allowed)
+        would = _admits(_on(account, offer, now), items, now)
         path = f"/portal/plans/{offer.plan_key}"
         found.append(Remedy("upgrade", would, plan=offer.plan_key, path=path))
     helpful = [remedy for remedy in found if remedy.would_admit]
     return (helpful or found)[:OFFERS_SHOWN]
 
 
-def _if_paid(
-    account: Account, items: Sequence[Item], now: datetime, offers: Sequence[Offer]
-) -> bool:
-    paid = dataclasses.replace(account, deny_code="", deny_at=None)
-    return isinstance(decide(paid, items, now=now, offers=offers), Allowed)
+def _if_paid(account: Account, items: Sequence[Item], now: datetime) -> bool:
+    return _admits(dataclasses.replace(account, deny_code="", deny_at=None), items, now)
+
+
+def _admits(account: Account, items: Sequence[Item], at: datetime) -> bool:
+    return isinstance(decide(account, items, now=at, offers=()), Allowed)
+
+
+def _without_cap(account: Account, item: Item) -> Account:
+    """The account when the customer's cap on what it may owe for the item is gone."""
+    assert item.meter_id is not None
+    own = [dataclasses.replace(each, overage_limit=None) for each in account.terms[item.meter_id]]
+    return dataclasses.replace(account, terms=account.terms | {item.meter_id: own})
+
+
+def _without_holds(account: Account) -> Account:
+    """The account when every hold is released."""
+    return dataclasses.replace(
+        account,
+        balances={
+            key: dataclasses.replace(each, held=0, grant_held=0)
+            for key, each in account.balances.items()
+        },
+        grants={
+            meter_id: [dataclasses.replace(each, held=0) for each in grants]
+            for meter_id, grants in account.grants.items()
+        },
+    )
 
 
 def _on(account: Account, offer: Offer, now: datetime) -> Account:

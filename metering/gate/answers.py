@@ -27,6 +27,8 @@ encode = msgspec.json.Encoder(uuid_format="canonical").encode
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM_JSON: Header = (b"content-type", b"application/problem+json")
 NO_STORE: Header = (b"cache-control", b"no-store")
+DENIAL_BYTES_MAX = 4_000  # a proxy hands it on in headers, and has 4 or 8 kB for them
+_STRUCTURED_MAX = 999_999_999_999_999  # the largest integer of a structured field (RFC 9651)
 _WINDOW_S = {
     "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000,
     "year": 31_536_000,
@@ -129,8 +131,9 @@ def limit_headers(
             continue
         name = f'"{balance["meter"]}.{balance["window"]}"'
         span = _WINDOW_S.get(balance["window"])
-        policies.append(f"{name};q={balance['granted']}" + (f";w={span}" if span else ""))
-        limit = f"{name};r={balance['remaining']}"
+        granted = min(balance["granted"], _STRUCTURED_MAX)
+        policies.append(f"{name};q={granted}" + (f";w={span}" if span else ""))
+        limit = f"{name};r={min(balance['remaining'], _STRUCTURED_MAX)}"
         if balance["resets_at"] and waits:
             resets_at = datetime.fromisoformat(balance["resets_at"])
             limit += f";t={max(int((resets_at - now).total_seconds()), 0)}"
@@ -204,6 +207,11 @@ def denial(
         "balances": balances,
         "remedies": [_remedy(each, base_url) for each in ways_out],
     }
+    if len(balances) > 2 and len(encode(body)) > DENIAL_BYTES_MAX:
+        # What stood in the way comes first; the rest as far as it fits.
+        balances.sort(key=lambda balance: balance["meter"] != denied.item.name)
+        while len(balances) > 1 and len(encode(body)) > DENIAL_BYTES_MAX:
+            balances.pop()
     waits = denied.retry != "never"
     headers = [PROBLEM_JSON, NO_STORE, *identity(account.customer_id, decision)]
     headers += limit_headers(balances, now=now, waits=waits)

@@ -116,11 +116,14 @@ class Gate:
         path: str = scope["path"]
         forwarded = path.startswith(authorize.PATH)
         digest = self._digest(_gateway_key(headers) if forwarded else headers.get(b"authorization"))
-        catalogue = await engine.ready_catalogue()
-        gateway = catalogue.gateways.get(digest)
-        if gateway is None:
+        catalogue = engine.catalogue
+        if digest not in catalogue.gateways:
             # Perhaps a new key: the batch compares the catalogue's version and reads it again.
-            catalogue = await engine.refreshed_catalogue()
+            try:
+                async with asyncio.timeout(self._settings.deadline_s):
+                    catalogue = await engine.refreshed_catalogue()
+            except TimeoutError as error:
+                raise Unavailable("the catalogue was not read in time") from error
         gateway = catalogue.caller(digest, now=datetime.now(UTC))
         caller = Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
         method: str = scope["method"]

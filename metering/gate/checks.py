@@ -230,7 +230,7 @@ def _earlier(
     """The answer that this id got before; raises Problem where it came with another body."""
     assert call.key is not None
     used = work.used.get(call.key)
-    if used is not None:
+    if used is not None and not used.closing:
         first, kept = used.fingerprint, used.answer
     else:
         row = found.get((work.account.customer_id, call.key))

@@ -33,6 +33,7 @@ LOSSES_BEFORE_LOCK = 3
 EXPIRED_AT_ONCE = 500
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
+Written = tuple[dict[int, Work], int, set[int]]  # by customer, the catalogue's version, confirmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Engine:
         self._copies = Copies(max(limits.copies, limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._current: list[Call] = []
-        self._refreshes = 0
+        self._reads_begun = self._reads_done = 0
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,8 +76,9 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        while self._waiting:
-            self._fail(self._waiting.popleft(), _unavailable())
+        for call in (*self._current, *self._waiting):
+            self._fail(call, _unavailable())
+        self._waiting.clear()
         await self._store.close()
 
     def submit(self, call: Call) -> None:
@@ -95,12 +97,17 @@ class Engine:
         return self.catalogue
 
     async def refreshed_catalogue(self) -> Catalogue:
-        """The catalogue as the database has it now: a key that is not in the copy may be new."""
-        asked = self._refreshes
+        """The catalogue as the database has it now: a key that is not in the copy may be new.
+
+        May be cancelled: the connection is shared, so a read goes on without its caller.
+        """
+        asked = self._reads_begun
         async with self._refreshing:
-            if self._refreshes == asked:  # else one that began after we asked is done
-                self._refreshes += 1
-                self.catalogue = await self._store.read_catalogue()
+            if self._reads_done <= asked:  # else one that began after we asked came through
+                self._reads_begun = number = self._reads_begun + 1
+                reading = asyncio.ensure_future(self._store.read_catalogue())
+                self.catalogue = await asyncio.shield(reading)
+                self._reads_done = number
         return self.catalogue
 
     async def _run(self) -> None:
@@ -202,9 +209,14 @@ class Engine:
                 continue
             async with self._store.locked(customer_id):
                 self._copies.drop(customer_id)
-                await self._round(calls)
+                written = await self._write(calls)
+            await self._conclude(written)  # the commit is behind us only here
 
     async def _round(self, batch: list[Call]) -> None:
+        await self._conclude(await self._write(batch))
+
+    async def _write(self, batch: list[Call]) -> Written:
+        """Decide a batch and write it. Nobody is answered yet: a commit may still be ahead."""
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
             await self.ready_catalogue()
@@ -214,14 +226,18 @@ class Engine:
             await self._expire(works, now)
             for work in works.values():
                 self._decide(work, found, now)
-            works = {key: work for key, work in works.items() if work.calls}
             if not works:
-                return
+                return works, self.catalogue.version, set()
             catalogue, held = await self._store.write(
                 parameters(works.values(), catalogue=self.catalogue.version, now=now)
             )
         metrics.BATCH.observe(len(batch))
-        self._conclude(works, held)
+        return works, catalogue, held
+
+    async def _conclude(self, written: Written) -> None:
+        """Answer whom the database confirmed, and let the others wait for another round."""
+        works, catalogue, held = written
+        self._answer(works, held)
         if catalogue != self.catalogue.version:
             self.catalogue = await self._store.read_catalogue()
 
@@ -289,7 +305,7 @@ class Engine:
                 call.answer = answers.problem(refused, base_url="")
                 call.failure = refused
 
-    def _conclude(self, works: dict[int, Work], held: set[int]) -> None:
+    def _answer(self, works: dict[int, Work], held: set[int]) -> None:
         lost: list[Call] = []
         for customer_id, work in works.items():
             if customer_id not in held:

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from metering.gate.calls import Call, Check, Closing, Reported
-from metering.gate.copies import Copies
+from metering.gate.copies import Copies, names
 from metering.gate.events import hold_key
 from metering.gate.store import Found, Store
 from metering.gate.wire import Problem
@@ -23,15 +23,14 @@ async def fill(batch: Sequence[Call], copies: Copies, store: Store, *, now: date
         reference = call.reference
         at = _earliest(call)
         account = copies.of(reference)
-        known = reference.digest is None or (
-            account is not None and reference.digest in account.keys
-        )
+        # A name may have gone from the customer that it led to when last read to another one.
+        known = account is not None and names(reference, account)
         covered = at is None or (
             account is not None
             and account.balances_since is not None
             and account.balances_since <= at
         )
-        if account is not None and known and covered:
+        if known and covered:
             continue
         since = min(since, at or now)
         if reference.digest is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -147,13 +149,14 @@ class Store:
         """Hold the customer's version row while the body reads, decides and writes."""
         connection = await self._connect()
         try:
-            async with connection.transaction():
-                await connection.execute(
-                    "SELECT version FROM accounts_customerversion"
-                    " WHERE customer_id = $1 FOR UPDATE",
-                    (customer_id,),
-                )
-                yield
+            with self._limit(connection, statements=3):  # BEGIN and COMMIT can hang as well
+                async with connection.transaction():
+                    await connection.execute(
+                        "SELECT version FROM accounts_customerversion"
+                        " WHERE customer_id = $1 FOR UPDATE",
+                        (customer_id,),
+                    )
+                    yield
         except (psycopg.OperationalError, OSError) as error:
             await self.close()
             raise Unavailable(str(error)) from error
@@ -162,12 +165,12 @@ class Store:
     async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
         connection = await self._connect()
         try:
-            limit = asyncio.timeout(self._timeout_ms / 1000 + 0.25)
-            async with limit, connection.cursor() as cursor:
-                yield cursor
+            with self._limit(connection):
+                async with connection.cursor() as cursor:
+                    yield cursor
         except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
             raise Unavailable(str(error)) from error
-        except (psycopg.OperationalError, TimeoutError, OSError) as error:
+        except (psycopg.OperationalError, OSError) as error:
             await self.close()
             raise Unavailable(str(error)) from error
         except psycopg.errors.UndefinedTable as error:  # not migrated yet
@@ -177,6 +180,21 @@ class Store:
                 await self.close()
                 raise Unavailable(str(error)) from error
             raise BatchRefused(str(error)) from error
+
+    @contextlib.contextmanager
+    def _limit(
+        self, connection: psycopg.AsyncConnection[Any], *, statements: int = 1
+    ) -> Iterator[None]:
+        """Cut the connection where the server is silent past the limit that it keeps itself.
+
+        To cancel would be to ask that same server, and to wait for it.
+        """
+        patience_s = statements * self._timeout_ms / 1_000 + 0.25
+        timer = asyncio.get_running_loop().call_later(patience_s, _cut, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         async with self._connecting:
@@ -210,6 +228,15 @@ async def _execute(
 ) -> None:
     text, names = numbered(name)
     await cursor.execute(text, [parameters[each] for each in names], prepare=True)
+
+
+def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
+    """End a connection at our side: whoever waits for the server is told that it is gone."""
+    with (
+        contextlib.suppress(psycopg.Error, OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as cut,
+    ):
+        cut.shutdown(socket.SHUT_RDWR)
 
 
 def _account(row: Sequence[Any], since: datetime) -> Account:

@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -50,15 +51,23 @@ def dsn() -> str:
 class GateProcess:
     """One gate with its own engine, connection and event loop."""
 
-    def __init__(self, *, batch: int = 512, queue: int = 20_000, deadline_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int = 512,
+        queue: int = 20_000,
+        deadline_s: float = 10.0,
+        statement_timeout_ms: int = 5_000,
+        address: str = "",
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        address = dsn()
+        address = address or dsn()
 
         def make_engine() -> Engine:
             return Engine(
-                Store(address, statement_timeout_ms=5_000),
+                Store(address, statement_timeout_ms=statement_timeout_ms),
                 bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300)),
                 limits=Limits(queue=queue, batch=batch, copies=1_000),
             )
@@ -69,6 +78,10 @@ class GateProcess:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something in the gate's loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run something in the gate's loop while the caller goes on."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         """End the engine and the loop."""

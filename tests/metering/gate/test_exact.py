@@ -1,0 +1,116 @@
+"""What only a race or a failure at the wrong moment shows, made to happen each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+
+import pytest
+from django.db import connection, transaction
+
+from accounts.operations.versions import bump
+from metering.gate import engine
+from metering.gate.store import horizon
+from tests.metering.gate.client import make_api_key
+from tests.metering.gate.conftest import World, make_customer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def commits_that_fail() -> Iterator[None]:
+    """The gate's statements succeed, and their commit does not."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE EXCEPTION 'refused at commit'; END $$;"
+            "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON accounts_customerversion"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+
+
+@pytest.mark.parametrize("losses", [0, engine.LOSSES_BEFORE_LOCK])
+def test_nobody_is_answered_before_the_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch, losses: int
+) -> None:
+    monkeypatch.setattr(engine, "LOSSES_BEFORE_LOCK", losses)  # 0: each call takes the lock first
+    assert world.check(mode="consume", id="before").status == 200
+    before = world.state()
+    with commits_that_fail():
+        got = world.check(mode="consume", id="asked")
+    assert (got.status, got.body["code"]) == (500, "internal_error")
+    assert world.state() == before
+
+    assert world.check(mode="consume", id="asked").status == 200
+    assert world.balance(world.calls) == (2, 0)
+
+
+def test_what_is_cut_short_by_an_end_is_503(world: World) -> None:
+    with transaction.atomic():  # the gate waits for the customer's row
+        bump(world.customer.id)
+        waiting = world.gate.begin(
+            world.gate.request(
+                "POST",
+                "/api/v1/check",
+                {"key": world.key, "meter": "api.calls", "mode": "consume", "id": "x"},
+            )
+        )
+        with connection.cursor() as cursor:
+            waits = 0
+            while not waits:
+                cursor.execute(  # of this database: waiting is for a transaction to end
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid ="
+                    " pg_current_xact_id()::xid"
+                )
+                (waits,) = cursor.fetchone()
+        world.gate.run(world.gate.gate.stop())
+        got = waiting.result(10)
+    assert (got.status, got.body["code"]) == (503, "unavailable")
+
+
+def test_a_hold_is_repeated_while_it_is_settled(world: World) -> None:
+    asked = {"meter": "api.calls", "id": "asked", "mode": "hold", "quantity": 5}
+    first = world.check(**asked)
+    settle = f"/api/v1/holds/{first.body['hold']['id']}/settle"
+
+    settled, repeated = world.gate.together(
+        (settle, {"quantity": 3}), ("/api/v1/check", asked | {"key": world.key})
+    )
+
+    assert settled.status == 200
+    assert (repeated.status, repeated.body) == (200, first.body)
+    assert repeated.headers["farebox-replayed"] == "true"
+
+
+def test_an_external_id_that_goes_over_to_another_customer(world: World) -> None:
+    with transaction.atomic():
+        bump(world.customer.id)
+        world.customer.external_id = "acme"
+        world.customer.save()
+    asked = {"customer": "acme", "meter": "api.calls"}
+    assert world.gate.check(asked).body["customer"] == world.customer.public_id
+
+    heir = make_customer()
+    make_api_key(heir)
+    with transaction.atomic():
+        bump(world.customer.id)
+        world.customer.external_id = "acme-old"
+        world.customer.save()
+        bump(heir.id)
+        heir.external_id = "acme"
+        heir.save()
+    assert world.check().status == 200  # the copy of the first is anew
+
+    assert world.gate.check(asked).body["customer"] == heir.public_id
+
+
+def test_an_id_is_looked_for_in_at_least_the_last_31_days() -> None:
+    for day in range(1_500):
+        today = date(2026, 1, 1) + timedelta(days=day)
+        assert horizon(today) <= today - timedelta(days=31)
