@@ -163,10 +163,11 @@ def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: dat
         invoice.total, currency=invoice.currency, minimum=0 if manual else None
     )
     match found:
+        case rules.Collect() if manual:
+            invoice.push = Invoice.Push.NONE
         case rules.Collect():
-            if not manual:
-                invoice.push = Invoice.Push.PENDING
-                invoice.next_push_at = now
+            invoice.push = Invoice.Push.PENDING
+            invoice.next_push_at = now
         case rules.Carry():
             invoice.push = Invoice.Push.CARRIED
         case rules.Zero() | rules.Credit():
