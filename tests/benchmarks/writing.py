@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
-QUIET = 0.5  # of the load average, before the first case
+QUIET = 1.0
 
 
 @dataclass(frozen=True, slots=True)
