@@ -40,8 +40,9 @@ class NotReady(Exception):
 class House:
     """All of it as one thing: `start` it, `check` it, `stop` it."""
 
-    def __init__(self, *, home: Path, port: int, say: Say) -> None:
+    def __init__(self, *, home: Path, port: int, say: Say, file: Path | None = None) -> None:
         self.home = home.resolve()
+        self.file = file or self.home / "quickstart.json"
         self.port = port
         self.state_file = self.home / "quickstart-state.json"
         self.base_url = env.BASE_URL.read() if _given(env.BASE_URL) else _address(port)
@@ -89,6 +90,9 @@ class House:
         Processes(home=self.home, folder=FOLDER, environment={}).stop_leftovers()
         self.known = state.with_secrets(state.read(self.state_file))
         self._insist_on_ports()
+        # Whoever waits for the file must not find that of another run. Not sooner than here: a
+        # start that is refused leaves the file of the one that is running.
+        self.file.unlink(missing_ok=True)
         self.found_state = "operator_key" in self.known
         state.write(self.state_file, self.known)
         self._start_database()

@@ -146,6 +146,7 @@ def test_a_second_start_finds_its_state_and_a_killed_one_is_recovered(
     assert other.returncode == 1
     assert "is running in" in other.stderr
     assert "Traceback" not in other.stderr
+    assert place.told() == before  # the one that runs keeps its file
 
     first.kill()
     first.wait()

@@ -70,17 +70,15 @@ class Command(BaseCommand):
         port: int = options["port"]
         if not 1 <= port <= 65_534:
             return self._refuse(f"{port} is no port; choose one from 1 to 65534.")
-        house = House(home=home, port=port, say=self._say)
-        file: Path = options["json"] or house.home / "quickstart.json"
-        file.unlink(missing_ok=True)  # whoever waits for it must not find that of another run
+        house = House(home=home, port=port, say=self._say, file=options["json"])
         with house, _ignoring_signals_at_exit():
-            state.write(file, printing.summary(house))
+            state.write(house.file, printing.summary(house))
             if once or not house.known.get("demonstrated"):
                 self._demonstrate(house)
             else:
                 self._say(f"The state of {house.home} was found; --once plays the main job again.")
             if not once:
-                self._say(printing.welcome(house, file=file))
+                self._say(printing.welcome(house, file=house.file))
                 _watch(house)
         self._still_taken(house)
         return 0
