@@ -30,8 +30,8 @@ from tests.metering.gate.client import GateProcess, Got
 pytestmark = pytest.mark.slow
 TIMES = 100 if hypothesis.settings().max_examples >= 1_000 else 3
 DEADLINE_S, STATEMENT_MS = 0.6, 400
-MARGIN_S = 1.0  # for a machine that does much else
-BACK_S = 2.0
+MARGIN_S = 8.0  # a busy machine stalls for seconds; a call that hangs takes for ever
+BACK_S = 10.0
 CALLERS = 12
 _numbers = itertools.count(1)
 

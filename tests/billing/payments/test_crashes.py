@@ -183,7 +183,7 @@ def _under_way(path: str) -> bool:
 
 
 def _wait_until(true: Callable[[], bool], *, every: float = 0.01) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(every)
