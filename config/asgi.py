@@ -14,8 +14,9 @@ from django.core.asgi import get_asgi_application
 
 from config import environment as env
 from metering.gate.app import Gate, GateSettings, is_hot
-from metering.gate.checks import Bounds
 from metering.gate.engine import Engine, Limits
+from metering.gate.items import Bounds
+from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
 
 Scope = MutableMapping[str, Any]
@@ -40,8 +41,21 @@ def make_engine() -> Engine:
     )
 
 
+def make_quarantine() -> Quarantine | None:
+    """Where refused events are kept, if the operator wants them kept."""
+    most = env.QUARANTINE_EVENTS.read()
+    if not most:
+        return None
+    return Quarantine(
+        env.DATABASE_URL.read(),
+        most=most,
+        statement_timeout_ms=env.GATE_STATEMENT_TIMEOUT_MS.read(),
+    )
+
+
 gate = Gate(
     make_engine,
+    make_quarantine=make_quarantine,
     settings=GateSettings(
         base_url=env.BASE_URL.read().rstrip("/"),
         deadline_s=env.GATE_DEADLINE_MS.read() / 1000,

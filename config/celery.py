@@ -67,13 +67,19 @@ app.conf.update(
 # task -> seconds between two looks; `expires` keeps a queue that nobody reads from growing.
 BEAT: dict[str, float] = {
     "metering.roll_up": min(TICK, 5.0),
+    "metering.roll_up_days": 600.0,
     "metering.expire_holds": min(TICK, 10.0),
+    "metering.roll_over": min(TICK, 10.0),
+    "metering.apply_backfills": min(TICK, 10.0),
     "metering.make_partitions": 3_600.0,
     "metering.check_invariants": 300.0,
     "metering.forget_denials": 86_400.0,
+    "metering.forget_quarantined": 3_600.0,
     "billing.process_stripe_events": min(TICK, 5.0),
     "billing.advance_subscriptions": TICK,
     "billing.close_periods": TICK,
+    "billing.apply_overrides": min(TICK, 10.0),
+    "billing.migrate_customers": min(TICK, 10.0),
     "billing.issue_invoices": TICK,
     "billing.push_invoices": TICK,
     "billing.retract_invoices": TICK,
@@ -81,6 +87,7 @@ BEAT: dict[str, float] = {
     "billing.poll_stripe_events": 900.0,
     "billing.sweep_stripe_invoices": 3_600.0,
     "billing.check_invariants": 300.0,
+    "billing.retire_events": 3_600.0,
     "accounts.forget_idempotent_requests": 600.0,
     "config.beat_heart": min(TICK, 15.0),
 }

@@ -156,6 +156,27 @@ EVENT_MAX_AGE_DAYS = _whole(
 EVENT_MAX_AHEAD_S = _whole(
     "FAREBOX_EVENT_MAX_AHEAD_S", 300, "How far ahead of our clock an event's time may lie."
 )
+QUARANTINE_EVENTS = _whole(
+    "FAREBOX_QUARANTINE_EVENTS",
+    0,
+    "How many refused events are kept at most, to be counted once what they were refused for is "
+    "mended. 0 keeps none.",
+)
+QUARANTINE_DAYS = _whole(
+    "FAREBOX_QUARANTINE_DAYS", 30, "How long a refused event is kept.", least=1
+)
+EVENTS_KEPT_MONTHS = _whole(
+    "FAREBOX_EVENTS_KEPT_MONTHS",
+    0,
+    "How many whole months of raw usage events are kept beside the current one, 3 at least; older "
+    "ones are exported and dropped once no invoice and no window needs them. 0 keeps all.",
+)
+EXPORT_FOLDER = _text(
+    "FAREBOX_EXPORT_FOLDER",
+    "",
+    "Where months of usage events are exported to before they are dropped; the same place for "
+    "every worker. Empty: nothing is dropped.",
+)
 STRIPE_API_KEY = _text(
     "STRIPE_API_KEY", "", "sk_test_… or sk_live_…. Empty: the local simulator.", secret=True
 )
@@ -186,6 +207,12 @@ METRICS_KEY = _text(
     "",
     "What Prometheus sends as bearer to /metrics. Empty: anybody who reaches it may read it.",
     secret=True,
+)
+METRICS_DIR = _text(
+    "FAREBOX_METRICS_DIR",
+    "",
+    "A folder in which the processes of one machine share what they count, so that each of them "
+    "answers /metrics for all. Empty it before they start. Unset: each answers for itself.",
 )
 LOG_LEVEL = _text("FAREBOX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
 LOG_FORMAT = _text("FAREBOX_LOG_FORMAT", "json", "json for machines, console for people.")

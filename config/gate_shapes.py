@@ -225,14 +225,38 @@ COUNTED = thing(
         "duplicates": whole(most=None),
         "rejected": many(
             thing(
-                {"index": whole(most=None), "id": text(), "code": text(), "detail": text()},
+                {
+                    "index": whole(most=None),
+                    "id": text(nullable=True),
+                    "code": text(),
+                    "detail": text(),
+                    "param": text("The member at fault."),
+                    "quarantined": flag("Kept, to be counted once the reason is mended."),
+                },
                 required=["index", "code", "detail"],
             )
         ),
+        "ignored": whole("Items about nobody's usage, such as calls without a key.", most=None),
     },
     required=["accepted", "duplicates", "rejected"],
     about="The fate of each event, after the commit.",
 )
+LAGO_EVENT: Schema = {
+    **thing(
+        {
+            "transaction_id": text("The idempotency key.", minLength=1, maxLength=255),
+            "external_customer_id": text("Either this or external_subscription_id."),
+            "external_subscription_id": text(),
+            "code": text("Selects the meters.", minLength=1, maxLength=200),
+            "timestamp": {"description": "Unix seconds, or RFC 3339; now where it is absent."},
+            "properties": FREE,
+            "precise_total_amount_cents": text(),
+        },
+        required=["transaction_id", "code"],
+        about="An event as Lago's clients send it.",
+    ),
+    "additionalProperties": True,
+}
 SHAPES: dict[str, Schema] = {
     "CheckItem": ITEM,
     "Check": thing(CHECK_MEMBERS, required=[], strict=True),
@@ -253,5 +277,8 @@ SHAPES: dict[str, Schema] = {
     ),
     "Extend": thing({"ttl": whole(least=1, most=86_400)}, required=["ttl"], strict=True),
     "CloudEvent": EVENT,
+    "LagoEvent": LAGO_EVENT,
+    "LagoEventAlone": thing({"event": ref("LagoEvent")}, required=["event"]),
+    "LagoEvents": thing({"events": many(ref("LagoEvent"), most=5_000)}, required=["events"]),
     "Counted": COUNTED,
 }

@@ -14,13 +14,22 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from billing.models import Invoice, StripeEvent
+from config import environment as env
 from config.problems import problem_response
-from metering.models import Fault, Hold, UsageBatch
+from metering.models import Fault, Hold, QuarantinedEvent, UsageBatch
 
 log = structlog.get_logger(__name__)
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -69,6 +78,7 @@ def _waiting() -> dict[str, QuerySet[Any]]:
     return {
         "open_holds": Hold.objects.filter(state=Hold.State.OPEN),
         "usage_batches": UsageBatch.objects.all(),
+        "quarantined_events": QuarantinedEvent.objects.all(),
         "stripe_events": StripeEvent.objects.filter(processed_at__isnull=True),
         "invoice_pushes": Invoice.objects.filter(push=Invoice.Push.PENDING),
         "quarantined_invoices": Invoice.objects.filter(push=Invoice.Push.QUARANTINED),
@@ -95,8 +105,18 @@ class Faults(Collector):
         yield GaugeMetricFamily("farebox_faults", "Invariants broken now", labels=["invariant"])
 
 
-REGISTRY.register(WaitingRows())
-REGISTRY.register(Faults())
+def _registry() -> CollectorRegistry:
+    """What this process counted, or what all did where they share FAREBOX_METRICS_DIR."""
+    registry = REGISTRY
+    if env.METRICS_DIR.read():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for rows in (WaitingRows(), Faults()):
+        registry.register(rows)
+    return registry
+
+
+_REGISTRY = _registry()
 
 
 @never_cache
@@ -108,4 +128,4 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if wanted and not hmac.compare_digest(sent.encode(), f"Bearer {wanted}".encode()):
         code = "key_unknown" if sent else "key_missing"
         return problem_response(code, detail="Send FAREBOX_METRICS_KEY as a bearer.")
-    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(generate_latest(_REGISTRY), content_type=CONTENT_TYPE_LATEST)

@@ -7,7 +7,7 @@ from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
 
-from config.gate_shapes import SHAPES, Schema, many, ref, text
+from config.gate_shapes import FREE, SHAPES, Schema, many, ref, text
 
 BASE = "/api/v1"
 PROBLEM_ANSWER: Schema = {
@@ -85,7 +85,15 @@ def gate_paths() -> dict[str, dict[str, Any]]:
     events = {
         "application/cloudevents+json": {"schema": ref("CloudEvent")},
         "application/cloudevents-batch+json": {"schema": many(ref("CloudEvent"), most=5_000)},
-        "application/json": {"schema": many(ref("CloudEvent"), most=5_000)},
+        "application/json": {
+            "schema": {
+                "oneOf": [
+                    many(ref("CloudEvent"), most=5_000),
+                    ref("CloudEvent"),
+                    ref("LagoEventAlone"),
+                ]
+            }
+        },
     }
     return {
         f"{BASE}/check": {
@@ -130,7 +138,43 @@ def gate_paths() -> dict[str, dict[str, Any]]:
                 "requestBody": {"required": True, "content": events},
             }
         },
+        **_ingest_paths(),
     }  # fmt: skip
+
+
+def _ingest_paths() -> dict[str, dict[str, Any]]:
+    """The paths that take usage in the shapes of other systems."""
+    one_or_many: Schema = {"oneOf": [FREE, many(FREE, most=5_000)]}
+    parameters = [
+        {"in": "query", "name": name, "schema": text(minLength=1, maxLength=200), "description": d}
+        for name, d in (
+            ("type", "The type of the events, which selects the meters."),
+            ("customer", "Which member says whose usage it is."),
+            ("source", "The events' source; the gateway's name where it is not said."),
+        )
+    ]
+    shapes = {
+        "litellm": "Report calls as LiteLLM's StandardLoggingPayload",
+        "apipark": "Report calls as APIPark's http_output writes them",
+        "access-log": "Report requests as lines of an access log",
+    }
+    paths = {
+        f"{BASE}/ingest/{shape}": {
+            "post": _operation(
+                f"ingest_{shape.replace('-', '_')}", summary, one_or_many, ref("Counted"), {},
+                *parameters,
+            )
+        }
+        for shape, summary in shapes.items()
+    }  # fmt: skip
+    log = paths[f"{BASE}/ingest/access-log"]["post"]["requestBody"]["content"]
+    log["application/x-ndjson"] = {"schema": text("One JSON object a line.")}
+    paths[f"{BASE}/events/batch"] = {
+        "post": _operation(
+            "events_batch", "Report usage in Lago's shape", ref("LagoEvents"), ref("Counted"), {}
+        )
+    }
+    return paths
 
 
 def _operation(

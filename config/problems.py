@@ -31,14 +31,31 @@ from billing.operations import (
     checkout,
     collecting,
     crediting,
+    erasing,
+    foreseeing,
     invoice_moves,
+    limiting,
+    migrating,
+    overriding,
     plan_shapes,
     subscribing,
 )
 from billing.payments import checkout as stripe_pages
 from billing.payments import inbox
 from billing.queries import catalogue as billing_plans
-from metering.operations import defining, entitling, granting
+from metering.domain import prices as metering_prices
+from metering.operations import (
+    backfilling,
+    correcting,
+    defining,
+    entitling,
+    granting,
+    meter_shapes,
+    pricing,
+    rerolling,
+)
+from metering.operations import retiring as metering_retiring
+from metering.queries import usage as metering_usage
 
 R = TypeVar("R", bound=HttpResponse)
 log = structlog.get_logger(__name__)
@@ -90,9 +107,24 @@ PROBLEMS: dict[type[Exception], str] = {
     routes.RouteMalformed: "parameter_invalid",
     scopes.ScopeUnknown: "parameter_invalid",
     # What the operations of metering refuse.
+    correcting.EventUnknown: "not_found",
+    correcting.EventVoided: "conflict",
+    correcting.CorrectionInvalid: "parameter_invalid",
+    backfilling.BackfillUnknown: "not_found",
+    backfilling.BackfillInvalid: "parameter_invalid",
+    backfilling.BackfillNotOpen: "conflict",
+    rerolling.RangeInvalid: "events_gone",
+    metering_usage.EventsGone: "events_gone",
+    metering_retiring.ExportIncomplete: "conflict",
     defining.MeterKeyTaken: "conflict",
-    defining.MeterDefinitionInvalid: "parameter_invalid",
+    meter_shapes.MeterDefinitionInvalid: "parameter_invalid",
     defining.MeterUnknown: "not_found",
+    defining.MeterArchived: "conflict",
+    pricing.PriceTableKeyTaken: "conflict",
+    pricing.PricesInvalid: "parameter_invalid",
+    pricing.PriceVersionUnknown: "not_found",
+    pricing.PriceVersionActive: "conflict",
+    metering_prices.PriceUnknown: "price_unknown",
     entitling.RightsContradict: "conflict",
     granting.GrantInvalid: "parameter_invalid",
     granting.GrantUnknown: "not_found",
@@ -105,6 +137,9 @@ PROBLEMS: dict[type[Exception], str] = {
     subscribing.AlreadySubscribed: "conflict",
     subscribing.CurrencyUnfit: "parameter_invalid",
     subscribing.StartInvalid: "parameter_invalid",
+    subscribing.SeatsInvalid: "parameter_invalid",
+    migrating.MigrationRefused: "parameter_invalid",
+    migrating.MigrationUnknown: "not_found",
     subscribing.SubscriptionUnknown: "not_found",
     billing_subscriptions.SubscriptionTransitionRefused: "conflict",
     plan_changes.PlanChangeRefused: "conflict",
@@ -115,7 +150,13 @@ PROBLEMS: dict[type[Exception], str] = {
     billing_invoices.InvoiceTransitionRefused: "conflict",
     collecting.InvoiceHasPayments: "conflict",
     collecting.CollectedByStripe: "conflict",
+    foreseeing.TooMuchToForesee: "conflict",
+    limiting.SpendLimitInvalid: "parameter_invalid",
+    overriding.OverrideInvalid: "parameter_invalid",
+    overriding.OverrideOverlaps: "conflict",
+    overriding.OverrideUnknown: "not_found",
     crediting.AmountInvalid: "parameter_invalid",
+    erasing.CustomerInUse: "conflict",
     crediting.CreditTooMuch: "parameter_invalid",
     crediting.InvoiceNotIssued: "conflict",
     crediting.WalletTooEmpty: "conflict",

@@ -164,6 +164,10 @@ SPECTACULAR_SETTINGS = {
     ],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "BackfillModeEnum": ["add", "replace"],
+        "CorrectionKindEnum": ["amend", "void", "restore", "repay"],
+    },
 }
 
 STRIPE_API_KEY = env.STRIPE_API_KEY.read()
@@ -172,6 +176,10 @@ STRIPE_WEBHOOK_SECRET = env.STRIPE_WEBHOOK_SECRET.read()
 BILLING_TICK_S = env.BILLING_TICK_S.read()
 CLOSE_GRACE_S = env.CLOSE_GRACE_S.read()
 EVENT_MAX_AGE_DAYS = env.EVENT_MAX_AGE_DAYS.read()
+EVENT_MAX_AHEAD_S = env.EVENT_MAX_AHEAD_S.read()
+QUARANTINE_DAYS = env.QUARANTINE_DAYS.read()
+EVENTS_KEPT_MONTHS = env.EVENTS_KEPT_MONTHS.read()
+EXPORT_FOLDER = env.EXPORT_FOLDER.read()
 BROKER_URL = env.BROKER_URL.read()
 DEFAULT_FROM_EMAIL = env.EMAIL_FROM.read()
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"

@@ -30,8 +30,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs/problems/", documentation.problems_page, name="problems"),
     path("docs/problems/<str:code>", documentation.problem_page, name="problem"),
     path("api/v1/", include(_of_each_app("api"))),
+    *_of_each_app("pages"),  # some of them are the operators', under /admin/ too
     path("admin/", admin.site.urls),
-    *_of_each_app("pages"),
 ]
 handler400 = "config.problems.bad_request"
 handler404 = "config.problems.page_not_found"

@@ -13,6 +13,8 @@ from uuid import UUID
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+_TRIPLES = [pair + third for pair in _PAIRS for third in ALPHABET]
+_FIFTEEN_BITS = (1 << 15) - 1
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
 _ENTITY_LENGTH = 13
 _UUID_LENGTH = 26
@@ -41,9 +43,10 @@ def decode(prefix: str, text: str) -> int:
     return _number(_body(prefix, text, _ENTITY_LENGTH), ENTITY_MAX)
 
 
-def encode_owned(prefix: str, *, customer_id: int, key: UUID) -> str:
+def encode_owned(prefix: str, *, customer_id: int, key: UUID | int) -> str:
     """Return the public id of something that belongs to a customer's metering."""
-    return f"{prefix}_{_entity_digits(customer_id)}{_digits(key.int, _UUID_LENGTH)}"
+    number = key if isinstance(key, int) else key.int
+    return f"{prefix}_{_entity_digits(customer_id)}{_uuid_digits(number)}"
 
 
 def decode_owned(prefix: str, text: str) -> tuple[int, UUID]:
@@ -59,13 +62,23 @@ def _entity_digits(number: int) -> str:
 
 
 def _digits(number: int, length: int) -> str:
-    """Ten bits at a time, from the right: ids are written on every call of the gate."""
     pairs = []
     for _ in range((length + 1) // 2):
         pairs.append(_PAIRS[number & 1023])
         number >>= 10
     pairs.reverse()
     return "".join(pairs)[-length:]
+
+
+def _uuid_digits(number: int) -> str:
+    """128 bits, fifteen at a time and without a loop: every call of the gate writes such an id."""
+    triples, mask = _TRIPLES, _FIFTEEN_BITS
+    return (
+        f"{_PAIRS[number >> 120]}{triples[number >> 105 & mask]}{triples[number >> 90 & mask]}"
+        f"{triples[number >> 75 & mask]}{triples[number >> 60 & mask]}"
+        f"{triples[number >> 45 & mask]}{triples[number >> 30 & mask]}"
+        f"{triples[number >> 15 & mask]}{triples[number & mask]}"
+    )
 
 
 def _body(prefix: str, text: str, length: int) -> str:

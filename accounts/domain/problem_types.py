@@ -25,7 +25,7 @@ def _table(*types: ProblemType) -> dict[str, ProblemType]:
 
 P = ProblemType
 PROBLEM_TYPES: dict[str, ProblemType] = _table(
-    # 400, 413, 415: the request cannot be read.
+    # 400, 408, 413, 415, 431: the request cannot be read.
     P("body_malformed", 400, "Malformed body", "The body is not the JSON it should be.",
       "Send UTF-8 JSON of the documented shape; the detail names the place."),
     P("envelope_malformed", 400, "Malformed envelope", "The body is not a CloudEvents envelope.",
@@ -36,10 +36,14 @@ PROBLEM_TYPES: dict[str, ProblemType] = _table(
       "See the Allow header."),
     P("not_acceptable", 406, "Not acceptable", "No answer of the wanted media type exists.",
       "Ask for application/json."),
+    P("request_timeout", 408, "Request timeout", "The request did not arrive in time.",
+      "Send it again, at once and whole; for large bodies send smaller batches."),
     P("body_too_large", 413, "Body too large", "The body is larger than this path takes.",
       "Send smaller batches; the detail says the limit."),
     P("media_type_unsupported", 415, "Unsupported media type", "This Content-Type is not taken.",
       "Send application/json, or a CloudEvents type to /events."),
+    P("head_too_large", 431, "Head too large", "Path and headers together pass 64 KiB.",
+      "Send fewer or shorter headers; look for cookies that pile up."),
     # 401, 403: who is calling.
     P("key_missing", 401, "Key missing", "No credential came with the call.",
       "Send `Authorization: Bearer fb_…`."),
@@ -69,7 +73,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = _table(
     P("quota_exhausted", 402, "Quota exhausted", "The window's included quantity is used up.",
       "Upgrade, top up, or wait for the reset."),
     P("credits_exhausted", 402, "Credits exhausted", "What was prepaid is used up.", "Top up."),
-    P("spend_limit_reached", 402, "Spend limit reached", "The overage cap is reached.",
+    P("spend_limit_reached", 402, "Spend limit reached",
+      "The overage cap of the plan, or the spend limit of the billing period, is reached.",
       "Raise the limit or wait for the reset."),
     P("not_in_plan", 402, "Not in this plan", "The plan lacks this; another one has it.",
       "Upgrade to a plan that has it."),
@@ -98,6 +103,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = _table(
       "Open a new hold; a settle would still count what was used."),
     P("conflict", 409, "Conflict", "The thing's present state does not allow this.",
       "The detail says which state it is in."),
+    P("events_gone", 409, "Events gone",
+      "The events that this would be counted from were dropped after their retention.",
+      "Ask for whole hours where that is possible; what was dropped cannot be corrected."),
     P("id_reused", 422, "Id reused", "This id was used before with another body.",
       "Make a new id for every different call."),
     P("idempotency_key_reused", 422, "Idempotency key reused",
@@ -110,6 +118,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = _table(
       "Create the customer, or check the id."),
     P("quantity_invalid", 422, "Invalid quantity", "A quantity is not a whole number in range.",
       "Send a whole number of the meter's unit, 0 to 1,000,000,000,000,000."),
+    P("price_unknown", 422, "Price unknown",
+      "A meter of costs has no price for the event's model, token class or time.",
+      "Add the model, or `*`, to the price table in a new version; then send the event again."),
     P("time_out_of_range", 422, "Time out of range", "The time stamp is too old or in the future.",
       "Check the clock, or import history with `replay`."),
     P("parameter_missing", 422, "Parameter missing", "A required member is absent.",

@@ -14,13 +14,15 @@ SCOPES: dict[str, str] = {
     "meters:write": "Define and archive meters.",
     "plans:read": "See plans, their versions and prices.",
     "plans:write": "Create, activate and archive plans and versions.",
-    "subscriptions:read": "See subscriptions and what a change would cost.",
-    "subscriptions:write": "Start, change, pause, resume and cancel subscriptions.",
+    "subscriptions:read": "See subscriptions, overrides, and what a change would cost.",
+    "subscriptions:write": "Start, change, pause, resume and cancel subscriptions; "
+    "agree on overrides and limit spending.",
     "grants:write": "Give and void quantities.",
     "invoices:read": "See invoices and their lines.",
     "invoices:write": "Void invoices, mark them uncollectible, issue credit notes.",
     "reports:read": "Read usage, balances and finance reports.",
     "events:read": "Read usage events and decisions.",
+    "events:write": "Correct usage events, and supply those of a range anew.",
     "admin": "Everything, operator keys and the audit included.",
 }
 ADMIN = "admin"

@@ -23,6 +23,7 @@ from accounts.models import AuditEntry, IdempotentRequest
 from accounts.operations.keys import revoke_api_key, revoke_operator_key
 from metering.models import Denial
 from tests.factories.accounts import NOW, Api, a_gateway, an_api_key, an_operator_key
+from tests.factories.metering import make_meter, report
 
 PUBLIC = "public"  # answers anybody
 SIGNED = "signed"  # verifies a signature of its own
@@ -36,6 +37,7 @@ ENDPOINTS: dict[str, str] = {
     "PATCH customers/<str:reference>": "customers:write",
     "POST customers/<str:reference>/suspend": "customers:write",
     "POST customers/<str:reference>/resume": "customers:write",
+    "POST customers/<str:reference>/erase": ADMIN,
     "GET members": "customers:read",
     "POST members": "customers:write",
     "GET members/<str:member>": "customers:read",
@@ -68,13 +70,35 @@ ENDPOINTS: dict[str, str] = {
     "POST meters": "meters:write",
     "GET meters/<str:reference>": "meters:read",
     "POST meters/<str:reference>/archive": "meters:write",
+    "GET meters/<str:reference>/versions": "meters:read",
+    "POST meters/<str:reference>/versions": "meters:write",
+    "GET price-tables": "meters:read",
+    "POST price-tables": "meters:write",
+    "GET price-tables/<str:key>": "meters:read",
+    "GET price-tables/<str:key>/versions": "meters:read",
+    "POST price-tables/<str:key>/versions": "meters:write",
+    "GET price-tables/<str:key>/versions/<str:number>/prices": "meters:read",
+    "GET price-tables/<str:key>/versions/<str:number>/diff": "meters:read",
+    "POST price-tables/<str:key>/versions/<str:number>/activate": "meters:write",
     "GET grants": "customers:read",
     "POST grants": "grants:write",
     "POST grants/<str:grant>/void": "grants:write",
     "GET usage": "reports:read",
     "GET customers/<str:reference>/entitlements": "customers:read",
     "GET events": "events:read",
-    "GET events/<str:event>": "events:read",
+    "GET events/<str:event>": "events:read customer",
+    "POST events/<str:event>/amend": "events:write",
+    "POST events/<str:event>/void": "events:write",
+    "GET backfills": "events:read",
+    "POST backfills": "events:write",
+    "GET backfills/<str:backfill>": "events:read",
+    "POST backfills/<str:backfill>/events": "events:write",
+    "POST backfills/<str:backfill>/close": "events:write",
+    "POST backfills/<str:backfill>/revert": "events:write",
+    "GET backfills/<str:backfill>/preview": "events:read",
+    "GET quarantine": "events:read",
+    "POST quarantine/redrive": "events:write",
+    "POST quarantine/discard": "events:write",
     "GET decisions": "events:read",
     "GET decisions/<str:decision>": "events:read customer",
     "GET me/usage": CUSTOMER,
@@ -87,6 +111,12 @@ ENDPOINTS: dict[str, str] = {
     "POST plans/<str:plan>/versions": "plans:write",
     "GET plans/<str:plan>/versions/<str:version>": "plans:read",
     "POST plans/<str:plan>/versions/<str:version>/activate": "plans:write",
+    "GET plan-migrations": "plans:read",
+    "POST plan-migrations": "plans:write",
+    "POST plan-migrations/preview": "plans:read",
+    "GET plan-migrations/<str:migration>": "plans:read",
+    "GET plan-migrations/<str:migration>/moves": "plans:read",
+    "POST plan-migrations/<str:migration>/revert": "plans:write",
     "GET subscriptions": "subscriptions:read",
     "POST subscriptions": "subscriptions:write",
     "GET subscriptions/<str:subscription>": "subscriptions:read",
@@ -95,9 +125,11 @@ ENDPOINTS: dict[str, str] = {
     "POST subscriptions/<str:subscription>/pause": "subscriptions:write",
     "POST subscriptions/<str:subscription>/resume": "subscriptions:write",
     "POST subscriptions/<str:subscription>/cancel": "subscriptions:write",
+    "POST subscriptions/<str:subscription>/seats": "subscriptions:write",
     "POST subscriptions/<str:subscription>/keep": "subscriptions:write",
     "GET invoices": "invoices:read",
     "GET invoices/<str:invoice>": "invoices:read",
+    "GET invoices/<str:invoice>/explanation": "invoices:read",
     "POST invoices/<str:invoice>/void": "invoices:write",
     "POST invoices/<str:invoice>/mark-uncollectible": "invoices:write",
     "POST invoices/<str:invoice>/mark-paid": "invoices:write",
@@ -112,10 +144,19 @@ ENDPOINTS: dict[str, str] = {
     "GET checkout-sessions/<str:session>": "subscriptions:read",
     "GET customers/<str:reference>/invoice-preview": "invoices:read",
     "GET customers/<str:reference>/state": "customers:read",
-    "GET events/<str:event>/fate": "events:read",
+    "GET customers/<str:reference>/spend-limit": "customers:read",
+    "PUT customers/<str:reference>/spend-limit": "subscriptions:write",
+    "DELETE customers/<str:reference>/spend-limit": "subscriptions:write",
+    "GET customers/<str:reference>/overrides": "subscriptions:read",
+    "POST customers/<str:reference>/overrides": "subscriptions:write",
+    "GET customers/<str:reference>/overrides/<str:override>": "subscriptions:read",
+    "POST customers/<str:reference>/overrides/<str:override>/end": "subscriptions:write",
     "GET reports/usage.csv": "reports:read",
     "GET reports/invoice-lines.csv": "reports:read",
     "GET me/state": CUSTOMER,
+    "GET me/spend-limit": CUSTOMER,
+    "PUT me/spend-limit": CUSTOMER,
+    "DELETE me/spend-limit": CUSTOMER,
     "POST stripe/webhook": SIGNED,
 }
 GUARDED = {name: who for name, who in ENDPOINTS.items() if who not in {PUBLIC, SIGNED}}
@@ -227,9 +268,16 @@ def _decision() -> tuple[str, NewKey]:
     return f"decisions/{ids.encode_owned('dec', customer_id=key.customer_id, key=denial.id)}", made
 
 
+def _event() -> tuple[str, NewKey]:
+    key, made = an_api_key()
+    event = report(key.customer, make_meter(), 1)
+    return f"events/{ids.encode_owned('evt', customer_id=key.customer_id, key=event.id)}", made
+
+
 OWNED: dict[str, Callable[[], tuple[str, NewKey]]] = {
     "GET me/api-keys/<str:key>": _api_key,
     "GET decisions/<str:decision>": _decision,
+    "GET events/<str:event>": _event,
 }
 
 

@@ -1,0 +1,158 @@
+"""What Prometheus is shown: every decision, and by every process of a machine the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import urllib3
+from django.db import connection
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.metering.gate.conftest import World, change, gate, world
+
+__all__ = ["gate", "world"]
+pytestmark = pytest.mark.django_db(transaction=True)
+ROOT = Path(__file__).resolve().parents[2]
+Seen = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def read(text: str) -> Seen:
+    """Samples by name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scrape() -> Seen:
+    """What this process shows."""
+    answer = Client().get("/metrics")
+    assert answer.status_code == 200
+    return read(answer.content.decode())
+
+
+class Rise:
+    """How much samples rose since it was made."""
+
+    def __init__(self) -> None:
+        self._before = scrape()
+
+    def decisions(self) -> dict[tuple[str, str], int]:
+        """By mode and code, those that rose."""
+        return {
+            (dict(labels)["mode"], dict(labels)["code"]): int(risen)
+            for (name, labels), value in scrape().items()
+            if name == "farebox_gate_decisions_total"
+            and (risen := value - self._before.get((name, labels), 0))
+        }
+
+    def of(self, name: str, **labels: str) -> int:
+        """Of one sample."""
+        key = name, frozenset(labels.items())
+        return int(scrape().get(key, 0) - self._before.get(key, 0))
+
+
+def test_decisions_are_counted_by_mode_and_code(world: World) -> None:
+    rise = Rise()
+    world.check()
+    consume = {"mode": "consume", "id": "one", "quantity": 10}
+    world.check(**consume)
+    world.check(**consume)
+    held = world.check(mode="hold", id="two", quantity=10)
+    world.gate.send("POST", f"/api/v1/holds/{held.body['hold']['id']}/settle", {"quantity": 3})
+    world.check(mode="consume", id="three", quantity=5_000)
+    change(world.customer, deny_code="payment_failed", deny_at=world.customer.created_at)
+    world.check()
+    world.check(meter="nothing")
+    world.gate.check({"customer": "nobody", "meter": "api.calls"})
+
+    assert rise.decisions() == {
+        ("peek", "allowed"): 1,
+        ("consume", "allowed"): 2,
+        ("hold", "allowed"): 1,
+        ("settle", "allowed"): 1,
+        ("consume", "quota_exhausted"): 1,
+        ("peek", "payment_failed"): 1,
+        ("peek", "meter_unknown"): 1,
+        ("peek", "customer_unknown"): 1,
+    }
+    assert rise.of("farebox_gate_replays_total") == 1
+    for each in ("batch_calls", "queue_seconds", "transaction_seconds", "round_seconds"):
+        assert rise.of(f"farebox_gate_{each}_count") > 0
+
+
+def test_what_becomes_of_events_is_counted(world: World) -> None:
+    rise = Rise()
+    event = {"specversion": "1.0", "source": "app", "type": "api.call", "subject": world.key}
+    sent = [event | {"id": id_} for id_ in ("a", "b", "a")]
+    sent.append(event | {"id": "c", "type": "no.such"})
+    assert world.gate.send("POST", "/api/v1/events", sent).body["accepted"] == 2
+    outcomes = {
+        o: rise.of("farebox_gate_events_total", outcome=o) for o in ("accepted", "duplicate")
+    }
+    assert outcomes == {"accepted": 2, "duplicate": 1}
+
+
+@pytest.mark.slow
+def test_workers_show_what_all_of_them_counted(world: World, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    address = urlsplit(os.environ["FAREBOX_DATABASE_URL"])
+    address = address._replace(path=f"/{connection.settings_dict['NAME']}")
+    environment = os.environ | {
+        "FAREBOX_DATABASE_URL": urlunsplit(address),
+        "FAREBOX_BASE_URL": f"http://127.0.0.1:{port}",
+        "FAREBOX_BROKER_URL": "memory://",
+        "FAREBOX_METRICS_DIR": str(tmp_path / "metrics"),
+    }
+    command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)]
+    command += ["--http", "config.protocol:BoundedProtocol", "--workers", "2", "--no-access-log"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        seen, asked = _ask_until_both_answered(port, world, tmp_path / "metrics")
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert seen == {asked}
+
+
+def _ask_until_both_answered(port: int, world: World, folder: Path) -> tuple[set[int], int]:
+    headers = {"authorization": f"Bearer {world.gate.key}", "content-type": "application/json"}
+    body = b'{"key": "%s", "meter": "api.calls"}' % world.key.encode()
+    asked, deadline = 0, time.monotonic() + 60
+    served: Counter[str] = Counter()
+    # Each request has a connection of its own, so that either worker may get it.
+    with urllib3.PoolManager(retries=False, timeout=20, headers={"connection": "close"}) as http:
+        while len(served) < 2:
+            assert time.monotonic() < deadline, "only one worker was ever asked"
+            try:
+                answer = http.request(
+                    "POST",
+                    f"http://127.0.0.1:{port}/api/v1/check",
+                    body=body,
+                    headers=headers | {"connection": "close"},
+                )
+            except urllib3.exceptions.HTTPError:
+                time.sleep(0.05)  # nobody listens yet
+                continue
+            assert answer.status == 200, answer.data
+            asked += 1
+            # A request id begins with what its process chose when it started.
+            served[answer.headers["x-request-id"][:24]] += 1
+        shown = set()
+        for _ in range(8):
+            text = http.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
+            allowed = frozenset({("mode", "peek"), ("code", "allowed")})
+            shown.add(int(read(text)["farebox_gate_decisions_total", allowed]))
+    assert len(list(folder.glob("counter_*.db"))) >= 2
+    return shown, asked
