@@ -7,11 +7,15 @@ copy in memory; a copy whose write was refused is thrown away and read again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
+from metering.domain.spending import Curve, SpendLimit
 from metering.domain.windows import anchored_window
 
+HOLDS_KNOWN = 1_000
 BalanceKey = tuple[int, str, datetime]  # meter id, window unit, window start
 
 
@@ -28,6 +32,7 @@ class Terms:
     overage_limit: int | None
     starts_at: datetime
     ends_at: datetime | None
+    curve: Curve | None = None  # what overage costs; read only where there is a spend limit
 
     def active_at(self, moment: datetime) -> bool:
         """Whether the right stands at that moment."""
@@ -70,6 +75,7 @@ class Balance:
     held: int = 0
     grant_held: int = 0
     stored: bool = False  # whether the database has the row
+    latest_at: datetime | None = None  # of the reading in `used`, where a meter keeps the latest
 
 
 @dataclass(slots=True)
@@ -103,6 +109,25 @@ class KeyState:
     revoked_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """A hold as it stands. `items`: {"<meter id>": quantity}; `answer`, `closing`: as kept."""
+
+    state: str
+    items: Mapping[str, int]
+    allocation: Mapping[str, Any]
+    properties: dict[str, Any] | None
+    opened_at: datetime
+    expires_at: datetime
+    source: str
+    external_id: str
+    fingerprint: int
+    answer: str
+    api_key_id: int | None
+    closing: str | None = None
+    closing_fingerprint: int | None = None
+
+
 @dataclass(slots=True)
 class Account:
     """One customer at one version."""
@@ -123,10 +148,22 @@ class Account:
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     keys: dict[bytes, KeyState] = field(default_factory=dict)
     next_expiry_at: datetime | None = None  # of the open holds
+    # Open holds that are known without looking; others may be there.
+    holds: dict[str, HoldState] = field(default_factory=dict)
     balances_since: datetime | None = None  # windows that ended before were not read
+    spend_limit: SpendLimit | None = None  # almost nobody has one
+    # Of unique meters: members known to be counted in a window. Those of a call are looked up
+    # before it is decided, so that what is not here was not seen.
+    members: dict[BalanceKey, set[str]] = field(default_factory=dict)
     windows: dict[tuple[int, str], tuple[datetime, datetime]] = field(
         default_factory=dict, compare=False
     )  # the window last asked for, by meter and unit: calls come in the order of time
+
+    def know_hold(self, key: str, hold: HoldState) -> None:
+        """Keep an open hold in mind, so that its closing needs no look; not without bound."""
+        if len(self.holds) >= HOLDS_KNOWN:
+            del self.holds[next(iter(self.holds))]
+        self.holds[key] = hold
 
     def window(self, terms: Terms, *, at: datetime) -> tuple[datetime, datetime]:
         """The window of a right that contains `at`; as `terms.window_at`, but remembered."""
@@ -146,3 +183,16 @@ class Account:
         if found is None:
             found = self.balances[key] = Balance(end_at)
         return key, found
+
+    def without_holds(self) -> Account:
+        """The account when every hold is released."""
+        return replace(
+            self,
+            balances={
+                key: replace(each, held=0, grant_held=0) for key, each in self.balances.items()
+            },
+            grants={
+                meter_id: [replace(each, held=0) for each in grants]
+                for meter_id, grants in self.grants.items()
+            },
+        )

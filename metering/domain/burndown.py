@@ -34,6 +34,7 @@ class BalanceDelta:
     held: int = 0
     grant_held: int = 0
     stored: bool = True  # an existing row changes; else one is made
+    latest_at: datetime | None = None  # None: as it is
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Deltas:
 
     balances: dict[BalanceKey, BalanceDelta] = field(default_factory=dict)
     grants: dict[int, list[int]] = field(default_factory=dict)  # id -> [used, held]
+    members: dict[BalanceKey, list[str]] = field(default_factory=dict)  # new ones
 
     def balance(self, key: BalanceKey, balance: Balance | None) -> BalanceDelta:
         """The changes of one balance row; None = it is stored, but not in the copy."""
@@ -90,24 +92,60 @@ def take(
         window = account.window(terms, at=at)
         if not terms.counts(window):
             continue
-        key, balance = account.balance(terms, window=window)
-        from_grants = 0
-        if not terms.unlimited and terms.window not in RATE_UNITS:
-            rest = quantity - max(min(_base_left(terms, balance), quantity), 0)
-            burned = _burn_grants(account, deltas, meter_id=meter_id, rest=rest, at=at, hold=hold)
-            if burned:
-                allocation["grants"] = burned
-                from_grants = sum(burned.values())
-        for side in (balance, deltas.balance(key, balance)):
-            if hold:
-                side.held += quantity
-                side.grant_held += from_grants
-            else:
-                side.used += quantity
-                side.grant_used += from_grants
+        key, burned = _take_in(account, deltas, terms, window, quantity=quantity, at=at, hold=hold)
+        if burned:
+            allocation["grants"] = burned
         windows.append([terms.window, int(key[2].timestamp())])
     allocation["windows"] = windows
     return allocation
+
+
+def use(
+    account: Account, deltas: Deltas, *, meter_id: int, quantity: int, at: datetime
+) -> dict[str, int] | None:
+    """As `take` without `hold`, for those who give nothing back: return only the burned grants."""
+    found = None
+    for terms in account.terms.get(meter_id, ()):
+        window = account.window(terms, at=at)
+        if terms.counts(window):
+            _, burned = _take_in(
+                account, deltas, terms, window, quantity=quantity, at=at, hold=False
+            )
+            found = burned or found
+    return found
+
+
+def _take_in(
+    account: Account,
+    deltas: Deltas,
+    terms: Terms,
+    window: tuple[datetime, datetime],
+    *,
+    quantity: int,
+    at: datetime,
+    hold: bool,
+) -> tuple[BalanceKey, dict[str, int] | None]:
+    """Take from one window of a right; return its key, and what was burned of grants."""
+    key, balance = account.balance(terms, window=window)
+    change = deltas.balance(key, balance)
+    burned = None
+    from_grants = 0
+    meter_id = terms.meter_id
+    if meter_id in account.grants and not terms.unlimited and terms.window not in RATE_UNITS:
+        rest = quantity - max(min(base_left(terms, balance), quantity), 0)
+        burned = burn_grants(account, deltas, meter_id=meter_id, rest=rest, at=at, hold=hold)
+        from_grants = sum(burned.values())
+    if hold:
+        balance.held += quantity
+        change.held += quantity
+        balance.grant_held += from_grants
+        change.grant_held += from_grants
+    else:
+        balance.used += quantity
+        change.used += quantity
+        balance.grant_used += from_grants
+        change.grant_used += from_grants
+    return key, burned
 
 
 def give_back(
@@ -154,22 +192,22 @@ def room(account: Account, terms: Terms, *, at: datetime) -> Room:
     """Measure what an entitlement would still admit at a moment; changes nothing."""
     start_at, end_at = account.window(terms, at=at)
     balance = account.balances.get((terms.meter_id, terms.window, start_at)) or Balance(end_at)
-    base_left = _base_left(terms, balance)
+    left = base_left(terms, balance)
     from_grants = grants_held = 0
     if terms.window not in RATE_UNITS:
         for grant in account.grants.get(terms.meter_id, ()):
             from_grants += grant.available_at(at)
             grants_held += grant.held
-    remaining = max(base_left, 0) + from_grants
-    overage = 0 if terms.unlimited else max(-base_left, 0)
+    remaining = max(left, 0) + from_grants
+    overage = 0 if terms.unlimited else max(-left, 0)
     admissible: int | None
     if terms.unlimited or (terms.over_is_billed and terms.overage_limit is None):
         admissible = without_holds = None
     else:
         limit = terms.overage_limit or 0 if terms.over_is_billed else 0
         base_held = balance.held - balance.grant_held
-        admissible = max(base_left + limit, 0) + from_grants
-        without_holds = max(base_left + base_held + limit, 0) + from_grants + grants_held
+        admissible = max(left + limit, 0) + from_grants
+        without_holds = max(left + base_held + limit, 0) + from_grants + grants_held
     return Room(
         terms=terms,
         granted=balance.used + balance.held + remaining - overage,
@@ -183,15 +221,26 @@ def room(account: Account, terms: Terms, *, at: datetime) -> Room:
     )
 
 
-def _base_left(terms: Terms, balance: Balance) -> int:
+def left_after(before: Room, quantity: int) -> tuple[int, int]:
+    """Remaining and overage when `quantity` more was used or held than `room` saw.
+
+    True of a limited right that is the only one of its meter: another one might burn the same
+    grants. What was granted stays.
+    """
+    over = max(quantity - before.remaining, 0)
+    return before.remaining - quantity + over, before.overage + over
+
+
+def base_left(terms: Terms, balance: Balance) -> int:
     """What the entitlement includes and nobody has used or held; negative = overage."""
     taken = balance.used - balance.grant_used + balance.held - balance.grant_held
     return terms.included - taken
 
 
-def _burn_grants(
+def burn_grants(
     account: Account, deltas: Deltas, *, meter_id: int, rest: int, at: datetime, hold: bool
 ) -> dict[str, int]:
+    """Burn up to `rest` of the meter's grants; return how much of each, by id."""
     burned: dict[str, int] = {}
     for grant in account.grants.get(meter_id, ()):
         if not rest:

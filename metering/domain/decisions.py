@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from metering.domain.account import Account
 from metering.domain.burndown import Room, room
+from metering.domain.readings import Reading, increase
+from metering.domain.spend_limits import limit_reached
+from metering.domain.spending import Curve
 from metering.domain.windows import RATE_UNITS
 
 Retry = Literal["never", "after_reset", "after_in_flight"]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One thing asked for: a quantity of a meter, or a feature (meter_id None)."""
 
     name: str  # key of the meter or feature
     meter_id: int | None
     quantity: int
+    reading: Reading | None = None  # of a meter that does not add up: what would be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class OfferTerms:
     unlimited: bool
     over_is_billed: bool
     overage_limit: int | None
+    curve: Curve | None = None  # what overage costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,7 @@ class Offer:
         return item.meter_id in self.meters
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """The call may be made. `rooms` as they were before it; `value` of a static entitlement."""
 
     rooms: tuple[Room, ...]
@@ -64,7 +67,11 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The call may not be made, and why. `max_admissible`: the most that would have been."""
+    """The call may not be made, and why. `max_admissible`: the most that would have been.
+
+    Where no single window stands in the way but the spend limit, `full` is None and `resets_at`
+    says when the limit begins anew.
+    """
 
     code: str
     retry: Retry
@@ -72,6 +79,7 @@ class Denied:
     rooms: tuple[Room, ...] = ()
     full: Room | None = None  # the window that stands in the way
     max_admissible: int = 0
+    resets_at: datetime | None = None
 
 
 def decide(
@@ -103,10 +111,49 @@ def decide(
         if not measured:
             return _missing(account, item, offers)
         for each in measured:
-            if each.admissible is not None and each.admissible < item.quantity:
+            wanted = item.quantity
+            if item.reading is not None:
+                wanted = increase(account, item.reading, each.terms, at=now)
+            if each.admissible is not None and each.admissible < wanted:
                 return _full(account, item, tuple(measured), items, now)
         rooms += measured
-    return Allowed(tuple(rooms), value)
+    denied = _over_limit(account, items, now) if account.spend_limit is not None else None
+    return denied or Allowed(tuple(rooms), value)
+
+
+def _over_limit(account: Account, items: Sequence[Item], now: datetime) -> Denied | None:
+    """Say what cures it: holds that end, the next billing period, or a higher limit only."""
+    wanted = [
+        (item.meter_id, _most(account, item, now)) for item in items if item.meter_id is not None
+    ]
+    reached = limit_reached(account, wanted, at=now)
+    if reached is None:
+        return None
+    item = next(each for each in items if each.meter_id == reached.meter_id)
+    retry: Retry
+    code, retry = "spend_limit_reached", "never"
+    if limit_reached(account.without_holds(), wanted, at=now) is None:
+        code, retry = "in_flight", "after_in_flight"
+    elif limit_reached(account, wanted, at=reached.resets_at) is None:
+        retry = "after_reset"
+    return Denied(
+        code,
+        retry,
+        item,
+        _rooms(account, items, now),
+        max_admissible=reached.max_admissible,
+        resets_at=reached.resets_at,
+    )
+
+
+def _most(account: Account, item: Item, now: datetime) -> int:
+    """What an item adds to the window to which it adds most."""
+    reading = item.reading
+    if reading is None or item.meter_id is None:
+        return item.quantity
+    rights = account.terms.get(item.meter_id, ())
+    rises = [increase(account, reading, each, at=now) for each in rights if each.active_at(now)]
+    return max(0, *rises)
 
 
 def _missing(account: Account, item: Item, offers: Sequence[Offer]) -> Denied:
@@ -128,6 +175,8 @@ def _full(
     limits = [each for each in measured if each.admissible is not None]
     full = min(limits, key=lambda each: (each.admissible or 0, -_span(each, now)))
     at_most = full.admissible or 0
+    if item.reading is not None and not isinstance(item.reading.value, str):
+        at_most += full.used  # the reading itself that would do
     code, retry = _why(item, full)
     return Denied(code, retry, item, _rooms(account, items, now), full, at_most)
 

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from metering.domain.account import Account, Feature, Terms
 from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
+from metering.domain.spend_limits import spent
 
 OFFERS_SHOWN = 3
 _PAY = frozenset({"payment_failed", "payment_action_required", "subscription_inactive"})
@@ -61,12 +62,12 @@ def remedies(
         found += _upgrades(account, items, now, offers)
     if code == "spend_limit_reached":
         would = _admits(_without_cap(account, denied.item), items, now)
-        found.append(Remedy("raise_spend_limit", would, path="/portal"))
-    if denied.retry == "after_reset" and denied.full is not None:
-        resets_at = denied.full.resets_at
+        found.append(Remedy("raise_spend_limit", would, path=_limits_page(account, denied)))
+    resets_at = denied.full.resets_at if denied.full is not None else denied.resets_at
+    if denied.retry == "after_reset" and resets_at is not None:
         found.append(Remedy("wait", _admits(account, items, resets_at), at=resets_at))
     elif denied.retry == "after_in_flight":
-        would = _admits(_without_holds(account), items, now)
+        would = _admits(account.without_holds(), items, now)
         found.append(Remedy("wait", would, at=account.next_expiry_at))
     return sorted(found, key=lambda remedy: not remedy.would_admit)
 
@@ -94,25 +95,25 @@ def _admits(account: Account, items: Sequence[Item], at: datetime) -> bool:
 
 
 def _without_cap(account: Account, item: Item) -> Account:
-    """The account when the customer's cap on what it may owe for the item is gone."""
+    """The account when the cap on what the customer may owe for the item is gone.
+
+    Of two spend limits the lower one goes; the operator's stays when the customer's was lower.
+    """
     assert item.meter_id is not None
     own = [dataclasses.replace(each, overage_limit=None) for each in account.terms[item.meter_id]]
-    return dataclasses.replace(account, terms=account.terms | {item.meter_id: own})
-
-
-def _without_holds(account: Account) -> Account:
-    """The account when every hold is released."""
+    limit = account.spend_limit
     return dataclasses.replace(
         account,
-        balances={
-            key: dataclasses.replace(each, held=0, grant_held=0)
-            for key, each in account.balances.items()
-        },
-        grants={
-            meter_id: [dataclasses.replace(each, held=0) for each in grants]
-            for meter_id, grants in account.grants.items()
-        },
+        terms=account.terms | {item.meter_id: own},
+        spend_limit=limit.raised() if limit is not None else None,
     )
+
+
+def _limits_page(account: Account, denied: Denied) -> str | None:
+    """Where the customer raises it; None where only the operator can."""
+    if denied.full is not None or account.spend_limit is None:
+        return "/portal"
+    return "/portal/spend-limit" if account.spend_limit.set_by == "customer" else None
 
 
 def _on(account: Account, offer: Offer, now: datetime) -> Account:
@@ -138,9 +139,21 @@ def _on(account: Account, offer: Offer, now: datetime) -> Account:
                 overage_limit=offered.overage_limit,
                 starts_at=now,
                 ends_at=None,
+                curve=offered.curve if account.spend_limit is not None else None,
             )
         ]
     features = {key: Feature(key, value, now, None) for key, value in offer.features.items()}
-    return dataclasses.replace(
+    there = dataclasses.replace(
         account, sold=True, deny_code="", deny_at=None, terms=terms, features=features
     )
+    if account.spend_limit is None:
+        return there
+    # What was spent stays spent; from here on the other plan's prices count.
+    limit = account.spend_limit
+    start_at, _ = limit.period(now)
+    if limit.since != start_at:
+        limit = dataclasses.replace(limit, since=start_at, carried=0, before=None)
+    there.spend_limit = dataclasses.replace(limit, carried=0)
+    carried = spent(account, at=now) - spent(there, at=now)
+    there.spend_limit = dataclasses.replace(limit, carried=carried)
+    return there

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.account import Account, Grant, Terms
-from metering.domain.burndown import Deltas, burning_order, give_back, room, take
+from metering.domain.burndown import Deltas, burning_order, give_back, left_after, room, take, use
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -191,3 +191,49 @@ def test_the_books_of_a_window_always_add_up(
         assert measured.used + measured.held + measured.remaining == measured.granted
         for each in of.grants[METER]:
             assert 0 <= each.used + each.held <= each.quantity
+
+
+@given(st.integers(0, 300), st.booleans())
+def test_what_nobody_gives_back_is_burned_as_an_allocation_would(
+    quantity: int, begun: bool
+) -> None:
+    starts_at = START if begun else NOW + timedelta(days=40)
+    made = [
+        account(terms(starts_at=starts_at), terms(window="day"), grants=(grant(1, 50),))
+        for _ in range(2)
+    ]
+    deltas = [Deltas(), Deltas()]
+
+    allocation = take(made[0], deltas[0], meter_id=METER, quantity=quantity, at=NOW, hold=False)
+    burned = use(made[1], deltas[1], meter_id=METER, quantity=quantity, at=NOW)
+
+    assert (burned or None) == allocation.get("grants")
+    assert deltas[0] == deltas[1]
+    assert made[0] == made[1]
+
+
+@given(
+    quantity=st.integers(0, 400),
+    before=st.integers(0, 200),
+    held=st.integers(0, 100),
+    given_late=st.booleans(),
+    window=st.sampled_from(["month", "day", "minute", "lifetime"]),
+)
+def test_what_is_left_after_a_use_follows_from_what_was_left(
+    quantity: int, before: int, held: int, given_late: bool, window: str
+) -> None:
+    of = account(terms(window=window, over_is_billed=True), grants=(grant(1, 50), grant(2, 60)))
+    if given_late:
+        late = of.grants[METER].pop()
+    burn(of, before)
+    burn(of, held, hold=True)
+    if given_late:
+        of.grants[METER].append(late)
+    right = of.terms[METER][0]
+    was = room(of, right, at=NOW)
+
+    burn(of, quantity)
+
+    now = room(of, right, at=NOW)
+    assert left_after(was, quantity) == (now.remaining, now.overage)
+    assert (was.granted, was.held) == (now.granted, now.held)

@@ -1,0 +1,157 @@
+"""LiteLLM's StandardLoggingPayload: one call to a language model, as its callbacks send it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from metering.domain.shapes.reading import (
+    Item,
+    Options,
+    ShapeInvalid,
+    Told,
+    decimal_text,
+    first_text,
+    first_whole,
+    missing,
+    moment,
+    part,
+    scalars,
+    text,
+)
+from metering.domain.shapes.tokens import disjoint
+
+TYPE: Final = "llm.completion"
+_OURS = "fb_key_"
+# Who the customer is, by what `?customer=` may say. The key's own come first: an end user's name
+# is whatever the client of that key says it is.
+_WHO: Final = {
+    "org": ("user_api_key_org_id",),
+    "team": ("user_api_key_team_id",),
+    "project": ("user_api_key_project_id",),
+    "user": ("user_api_key_user_id",),
+    "alias": ("user_api_key_alias",),
+    "end_user": ("user_api_key_end_user_id",),
+}
+_IN_TURN: Final = ("org", "team", "project", "user", "end_user")
+_NOBODY: Final = "default_user_id"  # what LiteLLM calls the holder of its master key
+_KEPT: Final = {
+    "model": "model",
+    "model_group": "model_group",
+    "custom_llm_provider": "provider",
+    "call_type": "call_type",
+    "status": "status",
+    "stream": "stream",
+    "cache_hit": "cache_hit",
+    "trace_id": "trace_id",
+}
+
+
+def translate(item: Item, options: Options) -> Told:
+    """One call. `litellm_call_id` makes it count once; prompts and answers are not kept.
+
+    A failed attempt has an id of its own: the attempt that follows it has the same call id. It is
+    flagged `failed`, and `aborted` where a stream broke off; what it used until then counts.
+    """
+    metadata = part(item, "metadata")
+    id_ = _call_id(item, metadata)
+    tokens = _tokens(item, part(metadata, "usage_object"))
+    failed = item.get("status") == "failure"
+    aborted = item.get("stream") is True and (failed or _has_error(item))
+    data: dict[str, object] = dict(scalars(item, _KEPT))
+    data |= tokens | {"failed": failed, "aborted": aborted}
+    cost = decimal_text(item.get("response_cost"))
+    if cost is not None:
+        data["upstream_cost_usd"] = cost
+    hold = _hold(metadata)
+    if hold and not (failed and not tokens["total_tokens"]):
+        data["hold"] = hold
+    ended_at = moment(item.get("endTime"), param="endTime")
+    started_at = moment(item.get("startTime"), param="startTime")
+    if started_at is not None and ended_at is not None and ended_at >= started_at:
+        data["duration_ms"] = int((ended_at - started_at).total_seconds() * 1000)
+    return Told(
+        id=f"{id_}:failure" if failed else id_,
+        subject=_subject(item, metadata, options),
+        type=options.type or TYPE,
+        occurred_at=ended_at or started_at,
+        data=data,
+    )
+
+
+def _call_id(item: Item, metadata: Item) -> str:
+    found = first_text(item, "litellm_call_id", "call_id") or text(metadata.get("litellm_call_id"))
+    if not found:
+        raise missing(
+            "litellm_call_id", "litellm_call_id makes the call count once; id is the provider's"
+        )
+    return found
+
+
+def _subject(item: Item, metadata: Item, options: Options) -> str:
+    """Who pays: said by the key's own metadata, else the key as it is ours, else its holder."""
+    if options.customer is not None:
+        return _asked(item, metadata, options.customer)
+    ours = text(part(metadata, "user_api_key_auth_metadata").get("farebox_customer"))
+    key = text(metadata.get("user_api_key_hash"))
+    if ours:
+        return ours
+    if key.startswith(_OURS):
+        return key
+    for who in _IN_TURN:
+        found = first_text(metadata, *_WHO[who])
+        if found and found != _NOBODY:
+            return found
+    found = text(item.get("end_user"))
+    if not found:
+        raise missing(
+            "metadata", "no customer: the key has no farebox_customer, organisation, team or user"
+        )
+    return found
+
+
+def _asked(item: Item, metadata: Item, who: str) -> str:
+    names = _WHO.get(who)
+    if names is None:
+        raise ShapeInvalid(
+            "parameter_invalid", "customer", f"?customer= is one of {', '.join(_WHO)}"
+        )
+    found = first_text(metadata, *names)
+    if not found and who == "end_user":
+        found = text(item.get("end_user"))
+    if not found:
+        raise missing(f"metadata.{names[0]}", f"the call names no {who}")
+    return found
+
+
+def _hold(metadata: Item) -> str:
+    """The hold that this call settles, where custom_auth wrote it into the key's metadata.
+
+    Not from the metadata of the request: what a client writes there must not lose its usage.
+    """
+    return text(part(metadata, "user_api_key_auth_metadata").get("farebox_hold"))
+
+
+def _tokens(item: Item, usage: Item) -> dict[str, object]:
+    prompt = part(usage, "prompt_tokens_details")
+    completion = part(usage, "completion_tokens_details")
+    read = first_whole(prompt, "cached_tokens")
+    write = first_whole(prompt, "cache_creation_tokens")
+    return disjoint(
+        prompt=_either(item, usage, "prompt_tokens"),
+        completion=_either(item, usage, "completion_tokens"),
+        cache_read=read if read is not None else first_whole(usage, "cache_read_input_tokens"),
+        cache_write=(
+            write if write is not None else first_whole(usage, "cache_creation_input_tokens")
+        ),
+        reasoning=first_whole(completion, "reasoning_tokens"),
+    )
+
+
+def _either(item: Item, usage: Item, name: str) -> int | None:
+    found = first_whole(item, name)
+    return found if found is not None else first_whole(usage, name)
+
+
+def _has_error(item: Item) -> bool:
+    error = part(item, "error_information")
+    return bool(first_text(error, "error_class", "error_code", "error_message"))

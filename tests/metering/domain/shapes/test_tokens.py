@@ -1,0 +1,100 @@
+"""metering.domain.shapes.tokens: each token in one class, under whatever name it came."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.domain.shapes.reading import decimal_text, first_whole, plain, text
+from metering.domain.shapes.tokens import disjoint, with_our_names
+
+count = st.none() | st.integers(0, 10**9)
+
+
+def total(*found: object) -> int:
+    assert all(isinstance(each, int) and each >= 0 for each in found)
+    return sum(each for each in found if isinstance(each, int))
+
+
+@given(count, count, count, count, count)
+def test_classes_do_not_overlap_and_lose_nothing(
+    prompt: int | None,
+    completion: int | None,
+    read: int | None,
+    write: int | None,
+    reasoning: int | None,
+) -> None:
+    found = disjoint(
+        prompt=prompt,
+        completion=completion,
+        cache_read=read,
+        cache_write=write,
+        reasoning=reasoning,
+    )
+    classes = [found[f"{name}_tokens"] for name in ("input", "cached_input", "cache_write")]
+    assert total(*classes) == found["prompt_tokens"]
+    classes += [found[f"{name}_tokens"] for name in ("output", "reasoning")]
+    assert total(*classes) == found["total_tokens"]
+    assert total(found["total_tokens"]) >= (prompt or 0) + (completion or 0)
+    assert total(found["total_tokens"]) >= (read or 0) + (write or 0) + (reasoning or 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "gen_ai.usage.input_tokens": 1200,
+            "gen_ai.usage.cache_read.input_tokens": 1000,
+            "gen_ai.usage.output_tokens": 300,
+            "gen_ai.usage.reasoning.output_tokens": 200,
+        },
+        {
+            "gen_ai.usage.prompt_tokens": "1200",
+            "gen_ai.usage.cache_read_input_tokens": 1000,
+            "gen_ai.usage.completion_tokens": 300,
+            "gen_ai.usage.reasoning_tokens": 200,
+        },
+        {
+            "llm.token_count.prompt": 1200,
+            "llm.token_count.prompt_details.cache_read": 1000.0,
+            "llm.token_count.completion": 300,
+            "llm.token_count.completion_details.reasoning": 200,
+        },
+    ],
+)
+def test_names_of_opentelemetry_old_and_new(data: dict[str, object]) -> None:
+    found = with_our_names(data)
+    assert {name: found[name] for name in data} == data
+    assert [found[f"{name}_tokens"] for name in ("input", "cached_input", "cache_write")] == [
+        200,
+        1000,
+        0,
+    ]
+    assert (found["output_tokens"], found["reasoning_tokens"]) == (100, 200)
+    assert found["total_tokens"] == 1500
+
+
+def test_our_own_names_win_and_other_data_is_left_alone() -> None:
+    plain_data = {"input_tokens": 5, "model": "m"}
+    assert with_our_names(plain_data) is plain_data
+    mixed = plain_data | {"gen_ai.usage.input_tokens": 9, "gen_ai.response.model": "other"}
+    found = with_our_names(mixed)
+    assert (found["input_tokens"], found["model"], found["prompt_tokens"]) == (5, "m", 9)
+    named = with_our_names({"gen_ai.request.model": "m-1", "gen_ai.system": "openai"})
+    assert (named["model"], named["provider"]) == ("m-1", "openai")
+    assert "input_tokens" not in named
+
+
+def test_how_members_are_read() -> None:
+    values: tuple[object, ...] = (True, "a", "-", 7, None, 1.5, [])
+    assert [text(value) for value in values] == [
+        "", "a", "", "7", "", "", "",
+    ]  # fmt: skip
+    assert [plain(value) for value in ("12", "-3", "012", "1.0", 2.0, 2.5, True, None)] == [
+        12, -3, "012", "1.0", 2, 2.5, True, None,
+    ]  # fmt: skip
+    assert first_whole({"a": -1, "b": "x", "c": "4"}, "a", "b", "c") == 4
+    assert [decimal_text(value) for value in (1e-7, 0, "2.50", "x", True, None, "1e99", "inf")] == [
+        "0.0000001", "0", "2.5", None, None, None, None, None,
+    ]  # fmt: skip
