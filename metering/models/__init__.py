@@ -1,22 +1,58 @@
 """The tables of metering."""
 
-from metering.models.facts import Denial, Hold, Rollup, UsageBatch, UsageEvent
+from metering.models.corrections import Backfill, Correction, EffectiveEvent, StagedEvent
+from metering.models.facts import Denial, Hold, UsageBatch, UsageEvent
 from metering.models.faults import Fault
-from metering.models.meters import Meter
-from metering.models.rights import Balance, Entitlement, Grant, Offer, Standing, Window
+from metering.models.members import WindowMember
+from metering.models.meters import Meter, MeterVersion
+from metering.models.prices import PriceTable, PriceTableVersion, TokenPrice
+from metering.models.quarantine import QuarantinedEvent
+from metering.models.retention import RetiredMonth
+from metering.models.rights import (
+    Balance,
+    Entitlement,
+    Grant,
+    Offer,
+    Rollover,
+    Standing,
+    Window,
+)
+from metering.models.rollups import (
+    DailyRollup,
+    MonthlyRollup,
+    Rollup,
+    RollupMember,
+    RollupReach,
+)
 
 __all__ = [
+    "Backfill",
     "Balance",
+    "Correction",
+    "DailyRollup",
     "Denial",
+    "EffectiveEvent",
     "Entitlement",
     "Fault",
     "Grant",
     "Hold",
     "Meter",
+    "MeterVersion",
+    "MonthlyRollup",
     "Offer",
+    "PriceTable",
+    "PriceTableVersion",
+    "QuarantinedEvent",
+    "RetiredMonth",
+    "Rollover",
     "Rollup",
+    "RollupMember",
+    "RollupReach",
+    "StagedEvent",
     "Standing",
+    "TokenPrice",
     "UsageBatch",
     "UsageEvent",
     "Window",
+    "WindowMember",
 ]

@@ -1,4 +1,4 @@
-"""What happened: usage events, the batches that wait to be rolled up, rollups, holds, denials.
+"""What happened: usage events, the batches that wait to be rolled up, holds, denials.
 
 The tables with the most rows. Each carries the customer in its primary key, so that they can be
 distributed by it. `id` of an event and of a hold is a digest of (source, external id): the same
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from accounts.models import Customer
-from metering.models.meters import Meter
 
 
 class UsageEvent(models.Model):
@@ -24,8 +24,8 @@ class UsageEvent(models.Model):
 
     `usage` is what it counted as: {"<meter id>": quantity}; `paid_by` which grants it burned
     ({"<meter id>": {"grants": {"<grant id>": n}, "overage": n}}, null where only what the plan
-    includes paid); `answer` what a repeat of the same id is told (null for events that were only
-    reported).
+    includes paid); `answer` what a repeat of the same id is told, as metering.domain.told keeps it
+    (null for events that were only reported).
     """
 
     PREFIX: ClassVar[str] = "evt"
@@ -42,7 +42,7 @@ class UsageEvent(models.Model):
     properties = models.JSONField(null=True)
     paid_by = models.JSONField(null=True)
     fingerprint = models.BigIntegerField()
-    answer = models.JSONField(null=True)
+    answer = models.TextField(null=True)  # noqa: DJ001  # none was given
     gateway_id = models.BigIntegerField(null=True)
     api_key_id = models.BigIntegerField(null=True)
     from_hold = models.BooleanField(default=False)
@@ -60,32 +60,18 @@ class UsageEvent(models.Model):
 class UsageBatch(models.Model):
     """What one gate transaction counted, waiting for Celery; deleted in the roll-up's transaction.
 
-    `deltas`: [[customer id, meter id, bucket start in Unix seconds, dimensions, quantity, events]].
+    `deltas`: [[customer id, meter id, bucket start in Unix seconds, dimensions, quantity, events]];
+    `customers` those of the deltas, so that who asks for one of them opens no other batch (null:
+    not written down, look inside).
     """
 
     id = models.BigAutoField(primary_key=True)
     created_at = models.DateTimeField()
+    customers = ArrayField(models.BigIntegerField(), null=True)
     deltas = models.JSONField()
 
     def __str__(self) -> str:
         return str(self.id)
-
-
-class Rollup(models.Model):
-    """Σ usage of one hour (UTC) by customer, meter and dimensions."""
-
-    pk = models.CompositePrimaryKey("customer_id", "meter_id", "start_at", "dimensions")
-    customer = models.ForeignKey(
-        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
-    )
-    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
-    start_at = models.DateTimeField()
-    dimensions = models.JSONField(default=dict)
-    quantity = models.BigIntegerField()
-    events = models.BigIntegerField()
-
-    def __str__(self) -> str:
-        return f"{self.customer_id} {self.meter_id} {self.start_at:%F %H}"
 
 
 class Hold(models.Model):
@@ -117,8 +103,9 @@ class Hold(models.Model):
     expires_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     fingerprint = models.BigIntegerField()
-    answer = models.JSONField()  # of the check that opened it
-    closing = models.JSONField(null=True)  # answer of the settle or release that closed it
+    answer = models.TextField()  # to the check that opened it, as metering.domain.told keeps it
+    # The body of the settle or release that closed it; null while it is open.
+    closing = models.TextField(null=True)  # noqa: DJ001
     closing_fingerprint = models.BigIntegerField(null=True)
     gateway_id = models.BigIntegerField(null=True)
     api_key_id = models.BigIntegerField(null=True)

@@ -31,7 +31,8 @@ class Standing(models.Model):
     """What billing says of a customer. No row: nothing was ever sold (`no_subscription`).
 
     From `deny_at` on every check is denied with `deny_code` (a 402 code of the contract);
-    null means the customer is in good standing.
+    null means the customer is in good standing. `spend_limit`: how much overage may cost in a
+    billing period, as metering.domain.spending.SpendLimit writes it; null for no limit.
     """
 
     customer = models.OneToOneField(Customer, on_delete=models.CASCADE, primary_key=True)
@@ -40,6 +41,7 @@ class Standing(models.Model):
     deny_code = models.CharField(max_length=40, blank=True)
     deny_at = models.DateTimeField(null=True, blank=True)
     invoice_url = models.CharField(max_length=1000, blank=True)  # where an unpaid one can be paid
+    spend_limit = models.JSONField(null=True, blank=True)
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -56,7 +58,11 @@ class Standing(models.Model):
 
 
 class Entitlement(models.Model):
-    """A customer's right to a meter (metered) or a feature (boolean, static)."""
+    """A customer's right to a meter (metered) or a feature (boolean, static).
+
+    `curve`: what overage costs, as metering.domain.spending.Curve writes it. When the window that
+    ends at `rolls_at` is over, up to `rollover` of its `rollable` units go on into the next one.
+    """
 
     class Kind(models.TextChoices):
         METERED = "metered", "Metered"
@@ -81,6 +87,10 @@ class Entitlement(models.Model):
     unlimited = models.BooleanField(default=False)
     over = models.CharField(max_length=4, choices=Over.choices, default=Over.DENY)
     overage_limit = models.BigIntegerField(null=True)
+    curve = models.JSONField(null=True)
+    rollover = models.BigIntegerField(default=0)
+    rollable = models.BigIntegerField(default=0)
+    rolls_at = models.DateTimeField(null=True)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True)
     source = models.CharField(max_length=60, blank=True)  # sub_…, or who gave it
@@ -112,6 +122,17 @@ class Entitlement(models.Model):
                 & (Q(overage_limit__isnull=True) | Q(overage_limit__gte=0)),
                 name="entitlement_quantities_are_not_negative",
             ),
+            models.CheckConstraint(
+                condition=Q(rollover__gte=0, rollable__gte=0),
+                name="entitlement_rollover_is_not_negative",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["rolls_at"],
+                condition=Q(rollover__gt=0),
+                name="entitlement_rolls_at",
+            )
         ]
 
     def __str__(self) -> str:
@@ -139,7 +160,7 @@ class Grant(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(quantity__gt=0)
+                condition=Q(quantity__gte=0)
                 & Q(used__gte=0)
                 & Q(held__gte=0)
                 & Q(used__lte=F("quantity") - F("held")),
@@ -151,12 +172,38 @@ class Grant(models.Model):
         return f"{self.quantity} of {self.meter_id} for {self.customer_id}"
 
 
+class Rollover(models.Model):
+    """What was left of one window and went on into the next, which it is gone with.
+
+    One per customer, meter and window: so nothing goes on twice. `grant_id`: the grant by which it
+    can be used, null where nothing was left. Of `included` units at most `most` went on.
+    """
+
+    pk = models.CompositePrimaryKey("customer_id", "meter_id", "window", "start_at")
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="+")
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    window = models.CharField(max_length=8, choices=Window.choices)
+    start_at = models.DateTimeField()
+    end_at = models.DateTimeField()
+    expires_at = models.DateTimeField()  # the end of the window after it
+    included = models.BigIntegerField()
+    most = models.BigIntegerField()
+    grant_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="rollover_expires_at")]
+
+    def __str__(self) -> str:
+        return f"{self.customer_id} {self.meter_id} {self.window} {self.start_at:%F}"
+
+
 class Balance(models.Model):
     """Usage of one meter in one window of one customer. Quantities in the meter's unit.
 
     used = all usage of the window, of it `grant_used` was paid by grants; `held` and `grant_held`
     likewise for open holds. Overage is never stored: it is max(0, used - grant_used - included)
     of the entitlement, whatever the order in which things happened (metering.domain.burndown).
+    `latest_at`: when the reading in `used` was taken, of meters that keep the latest.
     """
 
     pk = models.CompositePrimaryKey("customer_id", "meter_id", "window", "start_at")
@@ -171,6 +218,7 @@ class Balance(models.Model):
     grant_used = models.BigIntegerField(default=0)
     held = models.BigIntegerField(default=0)
     grant_held = models.BigIntegerField(default=0)
+    latest_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

@@ -10,9 +10,19 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from metering import statements
+from metering.domain.counting import event_key
 from metering.domain.meters import dimensions_of
 from metering.domain.windows import anchored_window
-from metering.models import Balance, Entitlement, Hold, Meter, UsageEvent
+from metering.models import (
+    Balance,
+    Correction,
+    Entitlement,
+    Hold,
+    Meter,
+    StagedEvent,
+    UsageEvent,
+)
+from metering.queries.corrections import InForce, as_in_force, corrections_of
 from metering.queries.meters import terms_of
 
 
@@ -29,10 +39,10 @@ class WindowFate:
 
 @dataclass(frozen=True, slots=True)
 class MeterFate:
-    """What an event counted as on one meter."""
+    """What an event counts as on one meter, as it is in force."""
 
     meter: Meter
-    quantity: int
+    counted: int | str  # a quantity, or the member of a unique meter
     bucket_at: datetime  # start of its hour
     dimensions: dict[str, str]
     rolled_up: bool  # false: its batch still waits
@@ -44,23 +54,45 @@ class MeterFate:
 class EventFate:
     """All that became of one event."""
 
-    event: UsageEvent
+    standing: InForce
     meters: list[MeterFate]
     hold: Hold | None
+    corrections: list[Correction]  # the first one first; the last one is in force
+    backfill_id: int | None  # by which it was supplied
     stopped: str  # where it stopped and why; empty: it went all the way
+
+    @property
+    def event(self) -> UsageEvent:
+        """The event as it was reported."""
+        return self.standing.event
 
 
 def events(
     customer_id: int,
     *,
     meter_id: int | None = None,
+    event_type: str | None = None,
+    source: str | None = None,
+    external_id: str | None = None,
     start_at: datetime | None = None,
     end_at: datetime | None = None,
 ) -> QuerySet[UsageEvent]:
-    """A customer's events that counted on a meter (or any), with `occurred_at` in a span."""
+    """A customer's events with `occurred_at` in a span, and what else is asked for.
+
+    `meter_id`: that were reported as usage of the meter, whatever corrections say. With source and
+    external id it is one look-up; with the id alone every event of the span is looked at.
+    """
     found = UsageEvent.objects.filter(customer_id=customer_id)
     if meter_id is not None:
         found = found.filter(usage__has_key=str(meter_id))
+    if event_type is not None:
+        found = found.filter(type=event_type)
+    if source is not None:
+        found = found.filter(source=source)
+    if external_id is not None:
+        found = found.filter(external_id=external_id)
+        if source is not None:
+            found = found.filter(id=event_key(source, external_id))
     if start_at is not None:
         found = found.filter(occurred_at__gte=start_at)
     if end_at is not None:
@@ -73,18 +105,36 @@ def event_fate(customer_id: int, *, event_id: UUID) -> EventFate | None:
     event = UsageEvent.objects.filter(customer_id=customer_id, id=event_id).first()
     if event is None:
         return None
-    meters = Meter.objects.in_bulk([int(key) for key in event.usage])
+    (standing,) = as_in_force(customer_id, events=[event])
+    meters = Meter.objects.in_bulk([int(key) for key in standing.usage])
     fates = [
-        _meter_fate(event, meters[int(key)], quantity=quantity)
-        for key, quantity in sorted(event.usage.items())
+        _meter_fate(standing, meters[int(key)], counted=counted)
+        for key, counted in sorted(standing.usage.items())
     ]
-    hold = Hold.objects.filter(customer_id=customer_id, id=event_id).first()
-    return EventFate(event=event, meters=fates, hold=hold, stopped=_stopped(event, fates))
+    return EventFate(
+        standing=standing,
+        meters=fates,
+        hold=Hold.objects.filter(customer_id=customer_id, id=event_id).first(),
+        corrections=list(corrections_of(customer_id, event_id=event_id)),
+        backfill_id=_backfill_of(event),
+        stopped=_stopped(standing, fates),
+    )
 
 
-def _stopped(event: UsageEvent, fates: list[MeterFate]) -> str:
+def _backfill_of(event: UsageEvent) -> int | None:
+    """Those who add an event do so at the moment it is received."""
+    rows = StagedEvent.objects.filter(
+        customer_id=event.customer_id, id=event.id, applied_at=event.received_at
+    )
+    return rows.values_list("backfill_id", flat=True).first()
+
+
+def _stopped(standing: InForce, fates: list[MeterFate]) -> str:
+    if standing.void:
+        assert standing.correction is not None
+        return f"It was voided: {standing.correction.reason}"
     if not fates:
-        return f"No meter counts events of the type {event.type} with these properties."
+        return f"No meter counts events of the type {standing.event.type} with these properties."
     outside = [fate.meter.key for fate in fates if not fate.windows]
     if outside:
         return f"The customer has no entitlement to {', '.join(outside)} at that time."
@@ -93,14 +143,15 @@ def _stopped(event: UsageEvent, fates: list[MeterFate]) -> str:
     return ""
 
 
-def _meter_fate(event: UsageEvent, meter: Meter, *, quantity: int) -> MeterFate:
+def _meter_fate(standing: InForce, meter: Meter, *, counted: int | str) -> MeterFate:
+    event = standing.event
     bucket_at = event.occurred_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    paid_by = (event.paid_by or {}).get(str(meter.id), {})
+    paid_by = (standing.paid_by or {}).get(str(meter.id), {})
     return MeterFate(
         meter=meter,
-        quantity=quantity,
+        counted=counted,
         bucket_at=bucket_at,
-        dimensions=dimensions_of(terms_of(meter), event.properties or {}),
+        dimensions=dimensions_of(terms_of(meter, at=event.occurred_at), standing.properties or {}),
         rolled_up=not _waits(event, meter_id=meter.id, bucket_at=bucket_at),
         windows=_windows(event, meter_id=meter.id),
         grants={int(key): burned for key, burned in paid_by.get("grants", {}).items()},

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
+
+from django.db.models import Q, QuerySet
 
 from accounts.domain import ids
 from metering.domain.meters import Aggregation, MeterTerms, filters_from
-from metering.models import Meter
+from metering.domain.prices import PriceSchedule
+from metering.models import Meter, MeterVersion
+from metering.queries.prices import price_schedule
 
 
 def meter_by_reference(text: str) -> Meter | None:
@@ -21,16 +27,56 @@ def meter_by_reference(text: str) -> Meter | None:
     return Meter.objects.filter(key=text).first() if "\x00" not in text else None
 
 
-def terms_of(meter: Meter) -> MeterTerms:
-    """The part of a meter that decides how events are counted."""
-    filters: list[dict[str, Any]] = meter.filters
-    return MeterTerms(
-        id=meter.id,
-        key=meter.key,
-        event_type=meter.event_type,
-        aggregation=Aggregation(meter.aggregation),
-        value_property=meter.value_property,
-        dimensions=tuple(meter.dimensions),
-        filters=filters_from(filters),
-        unit=meter.unit,
-    )
+def meters_of_type(event_type: str) -> QuerySet[Meter]:
+    """The meters in use that count events of this type, in any version."""
+    of_type = Q(event_type=event_type) | Q(versions__event_type=event_type)
+    return Meter.objects.filter(of_type, archived_at=None).distinct()
+
+
+def terms_of(meter: Meter, *, at: datetime | None = None) -> MeterTerms:
+    """The part of a meter that decides how events of that moment are counted (None: the first)."""
+    found = all_terms([meter])
+    return next((each for each in found if at is not None and each.stands_at(at)), found[0])
+
+
+def terms_at(meter_id: int, at: datetime) -> MeterTerms | None:
+    """The terms by which the meter counts what occurred at that moment; None: no such meter."""
+    meter = Meter.objects.select_related("price_table").filter(id=meter_id).first()
+    return None if meter is None else terms_of(meter, at=at)
+
+
+def all_terms(meters: Iterable[Meter]) -> list[MeterTerms]:
+    """The terms of these meters, every version of each, the first first.
+
+    Of one meter's terms exactly one `stands_at` any moment; `matches(…, at=…)` finds it.
+    """
+    chosen = list(meters)
+    changes: dict[int, list[MeterVersion]] = {}
+    for version in MeterVersion.objects.filter(meter__in=chosen).order_by("effective_at"):
+        changes.setdefault(version.meter_id, []).append(version)
+    found = []
+    schedules: dict[int, PriceSchedule] = {}
+    for meter in chosen:
+        steps: list[Meter | MeterVersion] = [meter, *changes.get(meter.id, ())]
+        starts = [None, *(each.effective_at for each in changes.get(meter.id, ()))]
+        for step, from_at, until_at in zip(steps, starts, [*starts[1:], None], strict=True):
+            table = step.price_table_id
+            if table is not None and table not in schedules:
+                schedules[table] = price_schedule(table)
+            filters: list[dict[str, Any]] = step.filters
+            found.append(
+                MeterTerms(
+                    id=meter.id,
+                    key=meter.key,
+                    event_type=step.event_type,
+                    aggregation=Aggregation(meter.aggregation),
+                    value_property=step.value_property,
+                    dimensions=tuple(step.dimensions),
+                    filters=filters_from(filters),
+                    unit=meter.unit,
+                    from_at=from_at,
+                    until_at=until_at,
+                    prices=None if table is None else schedules[table],
+                )
+            )
+    return found

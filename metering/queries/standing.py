@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from django.db.models import Q
 
 from accounts.models import Customer
 from metering.domain.account import Account, Balance, Feature, Grant, Terms
 from metering.domain.burndown import burning_order
+from metering.domain.spending import Curve, SpendLimit
+from metering.domain.windows import RATE_UNITS
 from metering.models import Balance as BalanceRow
 from metering.models import Entitlement, Hold, Standing
 from metering.models import Grant as GrantRow
+from metering.models.rights import Window
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def account_of(customer_id: int, *, now: datetime) -> Account:
@@ -35,11 +41,14 @@ def account_of(customer_id: int, *, now: datetime) -> Account:
         account.deny_code = standing.deny_code
         account.deny_at = standing.deny_at
         account.invoice_url = standing.invoice_url
+        if standing.spend_limit is not None:
+            account.spend_limit = SpendLimit.from_json(standing.spend_limit)
     _add_rights(account, now=now)
-    for row in BalanceRow.objects.filter(customer_id=customer_id, end_at__gt=now):
-        account.balances[row.meter_id, row.window, row.start_at] = Balance(
-            row.end_at, row.used, row.grant_used, row.held, row.grant_held, stored=True
-        )
+    since = now
+    if account.spend_limit is not None:  # what is over of the billing period counts with it
+        since = account.spend_limit.period(now)[0]
+    for row in BalanceRow.objects.filter(customer_id=customer_id, end_at__gt=since):
+        account.balances[row.meter_id, row.window, row.start_at] = _balance(row)
     first = Hold.objects.filter(customer_id=customer_id, state=Hold.State.OPEN)
     account.next_expiry_at = (
         first.order_by("expires_at").values_list("expires_at", flat=True).first()
@@ -67,6 +76,9 @@ def _add_rights(account: Account, *, now: datetime) -> None:
                 overage_limit=right.overage_limit,
                 starts_at=right.starts_at,
                 ends_at=right.ends_at,
+                curve=Curve.from_json(right.curve)
+                if right.curve is not None and account.spend_limit is not None
+                else None,
             )
         )
     unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
@@ -87,3 +99,65 @@ def _add_rights(account: Account, *, now: datetime) -> None:
         )
     for meter_id, grants in account.grants.items():
         account.grants[meter_id] = burning_order(grants)
+
+
+def account_in(customer_id: int, *, moments: Iterable[tuple[int, datetime]]) -> Account:
+    """The copy with all that counts for things that happened to meters: (meter id, when).
+
+    Rights that are over and grants that have expired are in it, and of the balances those of the
+    windows in which the moments lie. Raises Customer.DoesNotExist.
+    """
+    account = Account(
+        customer_id=customer_id,
+        version=Customer.objects.get(id=customer_id).version_row.version,
+    )
+    _add_rights(account, now=_LONG_AGO)
+    add_balances(account, moments=moments)
+    return account
+
+
+def add_balances(account: Account, *, moments: Iterable[tuple[int, datetime]]) -> None:
+    """Read into a copy the balances of the windows in which the moments lie."""
+    wanted = {
+        (meter_id, terms.window, terms.window_at(at)[0])
+        for meter_id, at in moments
+        for terms in account.terms.get(meter_id, ())
+    } - account.balances.keys()
+    rows = BalanceRow.objects.filter(
+        customer_id=account.customer_id,
+        meter_id__in={meter_id for meter_id, _, _ in wanted},
+        start_at__in={start_at for _, _, start_at in wanted},
+    )
+    for row in rows:
+        key = (row.meter_id, row.window, row.start_at)
+        if key in wanted:
+            account.balances[key] = _balance(row)
+
+
+def add_paying_balances(account: Account, *, moments: Iterable[tuple[int, datetime]]) -> None:
+    """Read into a copy every window of these times, of whatever terms, in which grants paid."""
+    chosen = list(moments)
+    if not chosen:
+        return
+    times = [at for _, at in chosen]
+    rows = BalanceRow.objects.filter(
+        Q(window=Window.LIFETIME) | Q(start_at__lte=max(times)),
+        customer_id=account.customer_id,
+        meter_id__in={meter_id for meter_id, _ in chosen},
+        end_at__gt=min(times),
+        grant_used__gt=0,
+    )
+    for row in rows.exclude(window__in=RATE_UNITS):
+        account.balances.setdefault((row.meter_id, row.window, row.start_at), _balance(row))
+
+
+def _balance(row: BalanceRow) -> Balance:
+    return Balance(
+        row.end_at,
+        row.used,
+        row.grant_used,
+        row.held,
+        row.grant_held,
+        stored=True,
+        latest_at=row.latest_at,
+    )

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, assert_never
 
 from django.db import connection
 
 from metering import statements
-from metering.domain.meters import dimension_value, text_of
+from metering.domain.meters import Aggregation, dimension_value, text_of
+from metering.domain.spans import DAY, HOUR, day_of, hour_of, month_of, parts_of
 from metering.domain.windows import add_months
+from metering.models import Meter, MeterVersion
+from metering.queries.retention import gone_before
 
 Bucket = Literal["hour", "day", "month", "total"]
-_HOUR = timedelta(hours=1)
+Group = tuple[tuple[str, str], ...]
+
+
+class EventsGone(Exception):
+    """An edge of the span lies in an hour whose events were dropped: ask for whole hours there."""
+
+    param = "from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +38,18 @@ class UsagePoint:
 
 
 def usage_total(customer_id: int, *, meter_id: int, start_at: datetime, end_at: datetime) -> int:
-    """Σ usage events with `occurred_at` in `[start_at, end_at)`, in the meter's unit.
+    """What the effective events with `occurred_at` in `[start_at, end_at)` count as, in units.
 
-    Any instants are allowed; an empty or inverted span has no usage. One statement, one snapshot.
+    Their sum, the greatest, the latest or the number of different ones, by the meter's
+    aggregation; 0 without any. Any instants are allowed; an empty or inverted span has no usage.
+    One statement, one snapshot. Raises EventsGone.
     """
     if end_at <= start_at:
         return 0
-    with connection.cursor() as cursor:
-        cursor.execute(
-            statements.load("usage_total"),
-            {"customer_id": customer_id, "meter_id": meter_id, **_parts(start_at, end_at)},
-        )
-        (total,) = cursor.fetchone()
+    asked = _asked(customer_id, meter_id, start_at, end_at, bucket="total", group_by=())
+    if asked["aggregation"] is Aggregation.UNIQUE:
+        return sum(number for _, _, _, number in _rows("usage_members", asked))
+    ((total,),) = _rows("usage_total", asked)
     return int(total or 0)
 
 
@@ -57,69 +65,157 @@ def usage(
     """The same by buckets of time (UTC) and dimensions, in order; buckets without usage are absent.
 
     The first and last bucket are cut to the span. Events that lack a dimension are in the groups
-    without it. Summed up, the points are `usage_total`.
+    without it. Where a meter sums or counts, the points sum up to `usage_total`. Raises EventsGone.
     """
     if end_at <= start_at:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            statements.load("usage"),
-            {
-                "customer_id": customer_id,
-                "meter_id": meter_id,
-                # A millennium is enough of a bucket for all of it.
-                "bucket": "millennium" if bucket == "total" else bucket,
-                "dimensions": list(group_by),
-                **_parts(start_at, end_at),
-            },
-        )
-        rows: list[tuple[datetime, str | None, Any]] = cursor.fetchall()
-    sums: dict[tuple[datetime, tuple[tuple[str, str], ...]], int] = defaultdict(int)
-    for at, properties, quantity in rows:
-        first = start_at if bucket == "total" else max(at.astimezone(UTC), start_at)
-        sums[first, _group(properties, group_by)] += int(quantity)
-    return [
-        UsagePoint(first, min(_bucket_end(first, bucket, end_at), end_at), dict(group), quantity)
-        for (first, group), quantity in sorted(sums.items())
-        if quantity
-    ]
-
-
-def _parts(start_at: datetime, end_at: datetime) -> dict[str, datetime]:
-    """The span as whole hours and the ragged edges before and after them."""
+    asked = _asked(customer_id, meter_id, start_at, end_at, bucket=bucket, group_by=group_by)
     start_at, end_at = start_at.astimezone(UTC), end_at.astimezone(UTC)
-    floor = start_at.replace(minute=0, second=0, microsecond=0)
-    whole_from = floor if floor == start_at else floor + _HOUR
-    whole_to = max(end_at.replace(minute=0, second=0, microsecond=0), whole_from)
+    if asked["aggregation"] is Aggregation.UNIQUE:
+        sums = _members(_rows("usage_members", asked), group_by)
+    else:
+        sums = _merged(_rows("usage", asked), group_by, asked["aggregation"])
+    spans: dict[datetime, tuple[datetime, datetime]] = {}
+    points = []
+    for (at, group), quantity in sums.items():
+        if quantity:
+            if at not in spans:
+                spans[at] = _span(at, bucket, start_at=start_at, end_at=end_at)
+            points.append((*spans[at], group, quantity))
+    points.sort()
+    return [UsagePoint(first, last, dict(group), number) for first, last, group, number in points]
+
+
+def _asked(
+    customer_id: int,
+    meter_id: int,
+    start_at: datetime,
+    end_at: datetime,
+    *,
+    bucket: Bucket,
+    group_by: Sequence[str],
+) -> dict[str, Any]:
+    """The parameters of the statements."""
+    aggregation, first = Meter.objects.values_list("aggregation", "dimensions").get(id=meter_id)
+    kind = Aggregation(aggregation)
+    named = set(first)
+    if group_by:
+        for later in MeterVersion.objects.filter(meter_id=meter_id):
+            named |= set(later.dimensions)
+    parts = parts_of(
+        start_at,
+        end_at,
+        adds_up=kind.adds_up,
+        coarsest="month" if bucket == "total" else bucket,
+    )
     return {
-        "start_at": start_at,
-        "head_to": min(whole_from, end_at),
-        "whole_from": whole_from,
-        "whole_to": whole_to,
-        "end_at": end_at,
+        "customer_id": customer_id,
+        "meter_id": meter_id,
+        "aggregation": kind,
+        # A millennium is enough of a bucket for all of it.
+        "bucket": "millennium" if bucket == "total" else bucket,
+        "dimensions": list(group_by),
+        "others": sorted(named - set(group_by)),
+        "first": first,
+        **asdict(parts),
     }
 
 
-def _group(stored: str | None, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    properties = json.loads(stored or "{}")
-    found = []
-    for name in names:
-        text = text_of(properties.get(name))
-        if text is not None:
-            found.append((name, dimension_value(text)))
-    return tuple(found)
+def _refuse_what_is_gone(asked: dict[str, Any]) -> None:
+    """To be called after the statement: what was dropped in between is known only then."""
+    edges = [
+        edge
+        for edge in (
+            (asked["head_from"], asked["head_to"]),
+            (asked["tail_from"], asked["tail_to"]),
+        )
+        if edge[0] < edge[1]
+    ]
+    if not edges:
+        return
+    gone = gone_before()
+    for first, last in edges:
+        if gone is not None and first < gone:
+            raise EventsGone(
+                f"The events before {gone:%Y-%m-%d} are dropped: {first:%FT%T}Z to {last:%FT%T}Z"
+                " can be told in whole hours only."
+            )
 
 
-def _bucket_end(first: datetime, bucket: Bucket, end_at: datetime) -> datetime:
+def _rows(name: str, asked: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statements.load(name), asked)
+        rows = list(cursor.fetchall())
+    _refuse_what_is_gone(asked)
+    return rows
+
+
+def _merged(
+    rows: Iterable[tuple[datetime, str, Any, int | None]],
+    group_by: Sequence[str],
+    aggregation: Aggregation,
+) -> dict[tuple[datetime, Group], int]:
+    """One quantity by bucket and group; the rows' groups may come in several parts."""
+    group_of = _grouping(group_by)
+    found: dict[tuple[datetime, Group], tuple[int, int]] = {}
+    for at, properties, quantity, latest_us in rows:
+        key, this = (at, group_of(properties)), (latest_us or 0, int(quantity))
+        earlier = found.get(key)
+        if earlier is None:
+            found[key] = this
+        elif aggregation is Aggregation.LATEST:
+            found[key] = max(earlier, this)
+        elif aggregation is Aggregation.MAX:
+            found[key] = (0, max(earlier[1], this[1]))
+        else:
+            found[key] = (0, earlier[1] + this[1])
+    return {key: quantity for key, (_, quantity) in found.items()}
+
+
+def _members(
+    rows: Iterable[tuple[datetime, str, str | None, int]], group_by: Sequence[str]
+) -> dict[tuple[datetime, Group], int]:
+    if not group_by:
+        return {(at, ()): number for at, _, _, number in rows}
+    group_of = _grouping(group_by)
+    found: dict[tuple[datetime, Group], set[str | None]] = {}
+    for at, properties, member, _ in rows:
+        found.setdefault((at, group_of(properties)), set()).add(member)
+    return {key: len(members) for key, members in found.items()}
+
+
+def _grouping(names: Sequence[str]) -> Callable[[str], Group]:
+    """What turns properties into the group they are in; the same text is read only once."""
+    known: dict[str, Group] = {}
+
+    def group_of(stored: str) -> Group:
+        group = known.get(stored)
+        if group is None:
+            properties = json.loads(stored)
+            texts = ((name, text_of(properties.get(name))) for name in names)
+            group = tuple((name, dimension_value(text)) for name, text in texts if text is not None)
+            known[stored] = group
+        return group
+
+    return group_of
+
+
+def _span(
+    at: datetime, bucket: Bucket, *, start_at: datetime, end_at: datetime
+) -> tuple[datetime, datetime]:
+    """The bucket of that time, cut to the span."""
     match bucket:
         case "hour":
-            return first.replace(minute=0, second=0, microsecond=0) + _HOUR
+            first = hour_of(at)
+            last = first + HOUR
         case "day":
-            return first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            first = day_of(at)
+            last = first + DAY
         case "month":
-            month = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-            return add_months(month, 1)
+            first = month_of(at)
+            last = add_months(first, 1)
         case "total":
-            return end_at
+            first, last = start_at, end_at
         case _:
             assert_never(bucket)
+    return max(first, start_at), min(last, end_at)

@@ -1,6 +1,7 @@
 -- Reads the whole metering state of the customers asked for, each as of one snapshot.
 -- In:  ids bigint[], digests bytea[] (of api keys), externals text[], since timestamptz
---      (balances whose window ended before it are left out), now timestamptz.
+--      (balances whose window ended before it are left out; where there is a spend limit, those
+--      of a whole billing period before it are not), now timestamptz.
 -- Out: one row per customer found: its columns, and JSON lists of its rights. A reference that
 --      gives no row is unknown. Times are microseconds of Unix time, or null.
 WITH wanted AS (
@@ -25,7 +26,8 @@ SELECT c.id,
                    (extract(epoch FROM e.anchor_at) * 1000000)::bigint,
                    e.included, e.unlimited, e."over" = 'bill', e.overage_limit,
                    (extract(epoch FROM e.starts_at) * 1000000)::bigint,
-                   (extract(epoch FROM e.ends_at) * 1000000)::bigint))
+                   (extract(epoch FROM e.ends_at) * 1000000)::bigint,
+                   CASE WHEN s.spend_limit IS NOT NULL THEN e.curve END))
           FROM metering_entitlement AS e
          WHERE e.customer_id = c.id AND (e.ends_at IS NULL OR e.ends_at > %(since)s))::text,
        (SELECT json_agg(json_build_array(
@@ -40,9 +42,12 @@ SELECT c.id,
                    b.meter_id, b."window",
                    (extract(epoch FROM b.start_at) * 1000000)::bigint,
                    (extract(epoch FROM b.end_at) * 1000000)::bigint,
-                   b.used, b.grant_used, b.held, b.grant_held))
+                   b.used, b.grant_used, b.held, b.grant_held,
+                   (extract(epoch FROM b.latest_at) * 1000000)::bigint))
           FROM metering_balance AS b
-         WHERE b.customer_id = c.id AND b.end_at > %(since)s)::text,
+         WHERE b.customer_id = c.id
+           AND (b.end_at > %(since)s
+                OR b.end_at > %(since)s::timestamptz - s.spend_period))::text,
        (SELECT json_agg(json_build_array(
                    encode(k.digest, 'hex'), k.id,
                    (extract(epoch FROM k.expires_at) * 1000000)::bigint,
@@ -51,8 +56,11 @@ SELECT c.id,
          WHERE k.customer_id = c.id AND k.digest = ANY (%(digests)s::bytea[]))::text,
        (SELECT (extract(epoch FROM min(h.expires_at)) * 1000000)::bigint
           FROM metering_hold AS h
-         WHERE h.customer_id = c.id AND h.state = 'open') AS next_expiry_at
+         WHERE h.customer_id = c.id AND h.state = 'open') AS next_expiry_at,
+       s.spend_limit::text
   FROM wanted AS w
   JOIN accounts_customer AS c ON c.id = w.customer_id
   JOIN accounts_customerversion AS v ON v.customer_id = c.id
-  LEFT JOIN metering_standing AS s ON s.customer_id = c.id
+  LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit,
+                    ('3 days 1 ' || (spend_limit ->> 'window'))::interval AS spend_period
+               FROM metering_standing) AS s ON s.customer_id = c.id

@@ -1,28 +1,66 @@
--- Σ usage of one meter of one customer with occurred_at in [start_at, end_at), exact whatever part
--- of it has been rolled up: one statement is one snapshot, in which a batch is either waiting or
--- in the rollups. Returns one row, one number (null where there is none).
--- %(whole_from)s and %(whole_to)s are the whole hours inside: they come from rollups and waiting
--- batches; the ragged edges [start_at, head_to) and [whole_to, end_at) from the events themselves.
-SELECT sum(part.quantity)
-  FROM (
-    SELECT quantity
+-- Usage of one meter of one customer with occurred_at in a span, exact whatever part of it has
+-- been rolled up: one statement is one snapshot, in which a batch is either waiting or in the
+-- rollups. Returns one row, one number (null where there is none): by %(aggregation)s the sum, the
+-- greatest or the latest. Meters that count members are usage_members.sql's.
+-- The span comes from the coarsest level that fits each part: months in [month_from, month_to) and
+-- days in [day_from, day_to) as far as they reach, hours and waiting batches in the rest of
+-- [whole_from, whole_to), and the ragged edges [head_from, head_to) and [tail_from, tail_to) from
+-- the events, added (sign 1) or, where the whole hour was counted, taken off (sign -1).
+WITH reach AS MATERIALIZED (
+    SELECT greatest(%(day_from)s,
+                    least(%(day_to)s, coalesce(max(days_to), '-infinity')))     AS days_to,
+           greatest(%(month_from)s,
+                    least(%(month_to)s, coalesce(max(months_to), '-infinity'))) AS months_to
+      FROM metering_rollupreach
+     WHERE slot = (%(customer_id)s & 63)
+), part AS (
+    SELECT quantity, latest_at
+      FROM metering_rollupmonth
+     WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s
+       AND start_at >= %(month_from)s AND start_at < (SELECT months_to FROM reach)
+    UNION ALL
+    SELECT quantity, latest_at
+      FROM metering_rollupday
+     WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s
+       AND start_at >= %(day_from)s
+       AND start_at < (SELECT least(%(month_from)s, days_to) FROM reach)
+    UNION ALL
+    SELECT quantity, latest_at
+      FROM metering_rollupday
+     WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s
+       AND start_at >= (SELECT months_to FROM reach) AND start_at < (SELECT days_to FROM reach)
+    UNION ALL
+    SELECT quantity, latest_at
       FROM metering_rollup
      WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s
-       AND start_at >= %(whole_from)s AND start_at < %(whole_to)s
+       AND start_at >= %(whole_from)s AND start_at < %(day_from)s
     UNION ALL
-    SELECT (delta ->> 4)::bigint
+    SELECT quantity, latest_at
+      FROM metering_rollup
+     WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s
+       AND start_at >= (SELECT days_to FROM reach) AND start_at < %(whole_to)s
+    UNION ALL
+    SELECT (delta ->> 4)::bigint,
+           timestamptz 'epoch' + (delta ->> 6)::bigint * interval '1 microsecond'
       FROM metering_usagebatch AS batch, jsonb_array_elements(batch.deltas) AS delta
-     WHERE (delta ->> 0)::bigint = %(customer_id)s AND (delta ->> 1)::int = %(meter_id)s
+     WHERE (batch.customers IS NULL OR %(customer_id)s = ANY (batch.customers))
+       AND (delta ->> 0)::bigint = %(customer_id)s AND (delta ->> 1)::int = %(meter_id)s
        AND to_timestamp((delta ->> 2)::bigint) >= %(whole_from)s
        AND to_timestamp((delta ->> 2)::bigint) < %(whole_to)s
     UNION ALL
-    SELECT (usage ->> %(meter_id)s::text)::bigint
-      FROM metering_usageevent
-     WHERE customer_id = %(customer_id)s
-       AND occurred_at >= %(start_at)s AND occurred_at < %(head_to)s
+    SELECT (usage ->> %(meter_id)s::text)::bigint * %(head_sign)s, occurred_at
+      FROM metering_effectiveevent
+     WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
+       AND occurred_at >= %(head_from)s AND occurred_at < %(head_to)s
     UNION ALL
-    SELECT (usage ->> %(meter_id)s::text)::bigint
-      FROM metering_usageevent
-     WHERE customer_id = %(customer_id)s
-       AND occurred_at >= %(whole_to)s AND occurred_at < %(end_at)s
-  ) AS part
+    SELECT (usage ->> %(meter_id)s::text)::bigint * %(tail_sign)s, occurred_at
+      FROM metering_effectiveevent
+     WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
+       AND occurred_at >= %(tail_from)s AND occurred_at < %(tail_to)s
+)
+SELECT CASE %(aggregation)s
+           WHEN 'max' THEN max(quantity)
+           WHEN 'latest' THEN (max(ARRAY[(extract(epoch FROM latest_at) * 1000000)::bigint,
+                                         quantity]))[2]
+           ELSE sum(quantity) END
+  FROM part

@@ -1,0 +1,83 @@
+"""What events count as now: the corrections beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Min, QuerySet
+
+from metering.models import Backfill, Correction, UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """An event and the correction in force, if there is one; what it counts as and who pays."""
+
+    event: UsageEvent
+    correction: Correction | None
+
+    @property
+    def _counted(self) -> UsageEvent | Correction:
+        return self.event if self.correction is None else self.correction
+
+    @property
+    def usage(self) -> dict[str, int | str]:
+        """`{"<meter id>": what it counts as}`; empty where the event is void."""
+        return dict(self._counted.usage)
+
+    @property
+    def properties(self) -> dict[str, Any] | None:
+        """The properties in force."""
+        found: dict[str, Any] | None = self._counted.properties
+        return found
+
+    @property
+    def paid_by(self) -> dict[str, Any] | None:
+        """Which grants pay, as the event keeps it."""
+        found: dict[str, Any] | None = self._counted.paid_by
+        return found
+
+    @property
+    def void(self) -> bool:
+        """Whether the event counts as nothing for good."""
+        return self.correction is not None and self.correction.kind == Correction.Kind.VOID
+
+
+def in_force(customer_id: int, *, event_ids: Iterable[UUID]) -> dict[UUID, InForce]:
+    """The events with these ids, those that exist, with the corrections in force."""
+    found = UsageEvent.objects.filter(customer_id=customer_id, id__in=list(event_ids))
+    return {each.event.id: each for each in as_in_force(customer_id, events=list(found))}
+
+
+def as_in_force(customer_id: int, *, events: Sequence[UsageEvent]) -> list[InForce]:
+    """These events of the customer, in their order, with the corrections in force."""
+    fixes = {
+        each.event_id: each
+        for each in Correction.objects.filter(
+            customer_id=customer_id, event_id__in=[each.id for each in events], superseded_at=None
+        )
+    }
+    return [InForce(event, fixes.get(event.id)) for event in events]
+
+
+def corrections_of(customer_id: int, *, event_id: UUID) -> QuerySet[Correction]:
+    """Every correction of an event, the first one first."""
+    return Correction.objects.filter(customer_id=customer_id, event_id=event_id).order_by("number")
+
+
+def corrected_since(customer_id: int, *, at: datetime) -> datetime | None:
+    """The earliest moment whose usage was put right at `at` or later; None where none was."""
+    fixed = Correction.objects.filter(customer_id=customer_id, at__gte=at)
+    # Of a backfill that is still being applied more may come at any moment.
+    supplied = Backfill.objects.filter(
+        customers__contains=[customer_id], closing_at__isnull=False
+    ).exclude(closed_at__lt=at)
+    found = [
+        fixed.aggregate(first=Min("occurred_at"))["first"],
+        supplied.aggregate(first=Min("start_at"))["first"],
+    ]
+    return min((moment for moment in found if moment is not None), default=None)
