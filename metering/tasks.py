@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from celery import shared_task
+from django.conf import settings
 
-from metering.operations import checking, expiring, forgetting, partitioning, rolling_up
+from metering.operations import (
+    applying,
+    checking,
+    expiring,
+    forgetting,
+    partitioning,
+    redriving,
+    rolling_over,
+    rolling_up,
+)
 
 BATCHES_AT_ONCE, ROUNDS_AT_ONCE = 500, 40
 CUSTOMERS_AT_ONCE = 200
+BACKFILLED_AT_ONCE, PIECES_AT_ONCE = 1_000, 40
 
 
 @shared_task(name="metering.roll_up")
@@ -18,10 +29,30 @@ def roll_up() -> int:
     return rolling_up.roll_up_waiting(limit=BATCHES_AT_ONCE, rounds=ROUNDS_AT_ONCE)
 
 
+@shared_task(name="metering.roll_up_days")
+def roll_up_days() -> int:
+    """Make days of the hours, and months of the days, that are over."""
+    return rolling_up.roll_up_days(now=datetime.now(UTC))
+
+
 @shared_task(name="metering.expire_holds")
 def expire_holds() -> int:
     """Free what forgotten holds reserved."""
     return expiring.expire_holds(now=datetime.now(UTC), limit=CUSTOMERS_AT_ONCE)
+
+
+@shared_task(name="metering.roll_over")
+def roll_over() -> int:
+    """Let what windows left unused go on into the next ones."""
+    return rolling_over.roll_over(now=datetime.now(UTC), limit=CUSTOMERS_AT_ONCE)
+
+
+@shared_task(name="metering.apply_backfills")
+def apply_backfills() -> int:
+    """Let closed backfills count, and take reverted ones back, piece by piece."""
+    return applying.apply_backfills(
+        now=datetime.now(UTC), limit=BACKFILLED_AT_ONCE, pieces=PIECES_AT_ONCE
+    )
 
 
 @shared_task(name="metering.make_partitions")
@@ -34,6 +65,14 @@ def make_partitions() -> None:
 def forget_denials() -> int:
     """Delete denials older than 31 days."""
     return forgetting.forget_denials(now=datetime.now(UTC))
+
+
+@shared_task(name="metering.forget_quarantined")
+def forget_quarantined() -> int:
+    """Delete refused events that nobody mended in time."""
+    return redriving.forget_quarantined(
+        now=datetime.now(UTC), kept=timedelta(days=settings.QUARANTINE_DAYS)
+    )
 
 
 @shared_task(name="metering.check_invariants")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -13,13 +13,16 @@ from django.db import connection, transaction
 from accounts.domain import ids
 from accounts.models import Customer, CustomerVersion
 from metering import statements
+from metering.domain.spans import hour_of, month_of
 from metering.domain.windows import anchored_window
 from metering.models import Fault
+from metering.queries.retention import gone_before
 
 log = structlog.get_logger(__name__)
 INVARIANTS = ("I1", "I2", "I3", "I4")
 LOOK_BACK = timedelta(days=7)
 _TICK_S = 300
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,21 @@ def broken_invariants(
     Without `customer_ids` it takes `limit` customers, others every five minutes, so that all have
     their turn. Each invariant is compared within one snapshot, so calls that are answered
     meanwhile are no faults. I1 used = Σ events of the window; I2 no grant gives more than it has;
-    I3 held = Σ open holds; I4 Σ rollups + Σ waiting batches = Σ events. Windows and hours that
-    ended before `since` (7 days ago) are not looked at.
+    I3 held = Σ open holds; I4 Σ rollups + Σ waiting batches = Σ events, days are made of hours and
+    months of days. Windows and hours that
+    ended before `since` (7 days ago) are not looked at, nor those whose events were dropped.
     """
-    whole = (since or now - LOOK_BACK).replace(minute=0, second=0, microsecond=0)
+    gone = gone_before()
+    whole = hour_of(max(since or now - LOOK_BACK, gone or _LONG_AGO))
     customers = list(customer_ids) if customer_ids is not None else _turn(now=now, limit=limit)
-    asked = {"customers": customers, "since": whole, "now": now}
-    return [*_used(asked), *_granted(asked), *_held(asked), *_rolled_up(asked)]
+    asked = {
+        "customers": customers,
+        "since": whole,
+        "now": now,
+        "since_month": month_of(whole),
+        "gone": gone,
+    }
+    return [*_used(asked), *_granted(asked), *_held(asked), *_rolled_up(asked), *_levels(asked)]
 
 
 def check_invariants(*, now: datetime, limit: int) -> list[Broken]:
@@ -120,6 +131,16 @@ def _rolled_up(asked: dict[str, Any]) -> Iterator[Broken]:
         detail = (
             f"meter {meter_id}, hour {start_at}: "
             f"buckets {bucketed} of {buckets} events, events {happened} of {events}"
+        )
+        yield Broken("I4", customer_id, detail)
+
+
+def _levels(asked: dict[str, Any]) -> Iterator[Broken]:
+    for customer_id, meter_id, level, start_at, *sums in _rows("check_levels", asked):
+        made, due, events, due_events = sums
+        detail = (
+            f"meter {meter_id}, {level} of {start_at}: {made} of {events} events, "
+            f"made of {due} of {due_events}"
         )
         yield Broken("I4", customer_id, detail)
 

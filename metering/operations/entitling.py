@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from django.db import transaction
 
 from accounts.operations.versions import bump, bump_catalogue
+from metering.domain.meters import Aggregation
+from metering.domain.rollover import rolls
+from metering.domain.spending import Curve, SpendLimit
 from metering.domain.windows import RATE_UNITS, anchored_window
-from metering.models import Balance, Entitlement, Offer, Standing
-from metering.queries.usage import usage_total
+from metering.models import Balance, Entitlement, Meter, Offer, Standing
+from metering.operations.recounting_windows import count_window
+from metering.operations.rolling_over import roll_over_due
 
 # How many windows of a new right are looked at: a year of days, decades of months.
 _WINDOWS_MAX = 400
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
 Slot = tuple[str, int | None, str]
 
@@ -45,17 +48,23 @@ class Right:
     unlimited: bool = False
     over: Literal["deny", "bill"] = "deny"
     overage_limit: int | None = None
+    curve: Curve | None = None
+    rollover: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StandingTerms:
-    """What billing says of a customer; from `deny_at` on every check is denied with `deny_code`."""
+    """What billing says of a customer; from `deny_at` on every check is denied with `deny_code`.
+
+    `spend_limit`: how much overage may cost, by the curves of the rights.
+    """
 
     plan_key: str = ""
     plan_name: str = ""
     deny_code: str = ""
     deny_at: datetime | None = None
     invoice_url: str = ""
+    spend_limit: SpendLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ def entitle(
     _refuse_contradictions(rights)
     with transaction.atomic():
         bump(customer_id)  # from here on nobody else writes this customer's metering
+        roll_over_due(customer_id, now=now)  # what is over rolls by the terms it stood under
         earlier = {
             _slot(each): each
             for each in Entitlement.objects.filter(
@@ -105,6 +115,8 @@ def entitle(
                 continue
             before = earlier.get(slot)
             goes_on = _go_on(entitlement, before, now=now)
+            if entitlement.kind == Entitlement.Kind.METERED and rolls(entitlement.window):
+                _prepare_rollover(entitlement, before, first=not earlier, now=now)
             entitlement.save(force_insert=True)
             if entitlement.kind == Entitlement.Kind.METERED:
                 _count_used(entitlement, only_current=goes_on, now=now)
@@ -116,6 +128,7 @@ def entitle(
                 "deny_code": standing.deny_code,
                 "deny_at": standing.deny_at,
                 "invoice_url": standing.invoice_url,
+                "spend_limit": standing.spend_limit and standing.spend_limit.to_json(),
                 "updated_at": now,
             },
         )
@@ -167,6 +180,8 @@ def _entitlement(customer_id: int, right: Right, *, source: str) -> Entitlement:
         unlimited=right.unlimited,
         over=right.over,
         overage_limit=right.overage_limit,
+        curve=right.curve and right.curve.to_json(),
+        rollover=right.rollover,
         starts_at=right.starts_at,
         ends_at=right.ends_at,
         source=source,
@@ -191,31 +206,51 @@ def _go_on(entitlement: Entitlement, before: Entitlement | None, *, now: datetim
     return counted_since and (before.ends_at is None or before.ends_at >= end_at)
 
 
+def _prepare_rollover(
+    entitlement: Entitlement, before: Entitlement | None, *, first: bool, now: datetime
+) -> None:
+    """Say when the current window rolls on, and how many included units may be left of it.
+
+    Of the terms that a window stood under the smallest count, and what a change of plan brings in
+    the middle of a window leaves nothing: who takes a larger plan for a minute keeps none of it.
+    """
+    _, entitlement.rolls_at = _window(entitlement, at=now)
+    anew = before is not None and before.anchor_at != entitlement.anchor_at
+    entitlement.rollable = entitlement.included if first or anew else 0
+    if before is not None and not anew and before.window == entitlement.window:
+        counted = before.rollable if before.rolls_at == entitlement.rolls_at else before.included
+        entitlement.rollable = min(counted, entitlement.included)
+
+
 def _count_used(entitlement: Entitlement, *, only_current: bool, now: datetime) -> None:
-    """Make the balances of the right's windows say what happened in them."""
+    """Make the balances of the right's windows say what happened in them, members and all.
+
+    The caller has raised the customer's version.
+    """
     assert entitlement.meter_id is not None
     rows = Balance.objects.filter(
         customer_id=entitlement.customer_id,
         meter_id=entitlement.meter_id,
         window=entitlement.window,
     )
+    kind = Meter.objects.values_list("aggregation", flat=True).get(id=entitlement.meter_id)
     for start_at, end_at in _windows(entitlement, only_current=only_current, now=now):
-        used = usage_total(
+        counted = count_window(
             entitlement.customer_id,
-            meter_id=entitlement.meter_id,
-            # A lifetime has what came before its anchor as well.
-            start_at=_LONG_AGO if entitlement.window == "lifetime" else start_at,
+            key=(entitlement.meter_id, entitlement.window, start_at),
+            kind=Aggregation(kind),
             end_at=end_at,
         )
+        values = {"used": counted.used, "latest_at": counted.latest_at}
         row = rows.filter(start_at=start_at)
-        if not row.update(used=used) and (used or start_at <= now < end_at):
+        if not row.update(**values) and (counted.used or start_at <= now < end_at):
             Balance.objects.create(
                 customer_id=entitlement.customer_id,
                 meter_id=entitlement.meter_id,
                 window=entitlement.window,
                 start_at=start_at,
                 end_at=end_at,
-                used=used,
+                **values,
             )
 
 

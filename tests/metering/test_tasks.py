@@ -10,7 +10,7 @@ from django.test import Client
 
 from config.celery import BEAT, app
 from metering import tasks
-from metering.models import Balance, Denial, Fault, Hold, Rollup
+from metering.models import Balance, Denial, Fault, Hold, MonthlyRollup, Rollup
 from tests.factories.metering import (
     make_customer,
     make_entitlement,
@@ -41,11 +41,14 @@ def test_work_that_waits_is_done() -> None:
         last_at=now - timedelta(days=40),
         problem={},
     )
-    assert tasks.roll_up() == 1
+    report(customer, meter, 3, at=now - timedelta(days=40))
+    assert tasks.roll_up() == 2
+    assert tasks.roll_up_days() == 2  # a day, and the month made of it
     assert tasks.expire_holds() == 1
     tasks.make_partitions()
     assert tasks.forget_denials() == 1
-    assert Rollup.objects.get().quantity == 5
+    assert sorted(Rollup.objects.values_list("quantity", flat=True)) == [3, 5]
+    assert MonthlyRollup.objects.get().quantity == 3
     assert Hold.objects.get().state == "expired"
     assert tasks.check_invariants() == 0
 

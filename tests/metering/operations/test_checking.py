@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from metering.models import Balance, Grant, Hold, Rollup, UsageBatch, UsageEvent
+from metering.models import Balance, DailyRollup, Grant, Hold, Rollup, UsageBatch, UsageEvent
 from metering.operations.checking import LOOK_BACK, broken_invariants
 from metering.operations.granting import grant
-from metering.operations.rolling_up import roll_up
+from metering.operations.rolling_up import roll_up, roll_up_days
 from tests.factories.metering import (
     NOW,
     make_customer,
@@ -23,6 +23,21 @@ from tests.factories.metering import (
 
 def _close_holds() -> None:
     Hold.objects.update(state="released", closed_at=NOW)
+
+
+@pytest.mark.django_db
+def test_a_day_that_is_not_its_hours_is_found() -> None:
+    customer, meter = make_customer(), make_meter()
+    make_entitlement(customer, meter, included=10)
+    report(customer, meter, 5, at=NOW - timedelta(days=2))
+    roll_up(limit=10)
+    roll_up_days(now=NOW)
+    since = NOW - timedelta(days=90)
+    assert broken_invariants(now=NOW, since=since) == []
+    assert DailyRollup.objects.update(quantity=6) == 1
+    (found,) = broken_invariants(now=NOW, since=since)
+    assert (found.invariant, found.customer_id) == ("I4", customer.id)
+    assert "day of" in found.detail
 
 
 @pytest.mark.django_db

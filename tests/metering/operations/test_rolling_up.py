@@ -6,14 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.models import Sum
 
-from metering.models import Rollup, UsageBatch
+from metering.models import DailyRollup, MonthlyRollup, Rollup, RollupReach, UsageBatch
+from metering.models.rollups import SLOTS
 from metering.operations.checking import broken_invariants
-from metering.operations.rolling_up import roll_up, roll_up_waiting
+from metering.operations.rolling_up import (
+    lock_slot,
+    roll_up,
+    roll_up_days,
+    roll_up_waiting,
+    slot_of,
+)
 from tests.factories.metering import NOW, make_customer, make_meter, report
 from tests.factories.threads import at_once
+from tests.factories.usage import count_on
 
 
 def rolled() -> dict[str, Any]:
@@ -109,6 +117,113 @@ def test_a_batch_that_another_worker_has_is_left_to_it() -> None:
         assert roll_up(limit=10) == 1
         assert at_once([lambda: roll_up(limit=10)]) == [0]
     assert rolled() == {"quantity": 5, "events": 1}
+
+
+# Other runs may lock in databases of their own.
+_LOCKS = """
+    SELECT FROM pg_locks
+     WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+LAST_MONTH = NOW - timedelta(days=20)
+MIDNIGHT = NOW.replace(hour=0, minute=0)
+
+
+def quantities(level: type[DailyRollup | MonthlyRollup | Rollup]) -> list[int]:
+    found = level.objects.order_by("customer_id", "start_at", "dimensions")
+    return list(found.values_list("quantity", flat=True))
+
+
+@pytest.mark.django_db
+def test_days_and_months_are_made_when_they_are_over() -> None:
+    customer, meter = make_customer(), make_meter()
+    for at in (LAST_MONTH, NOW - timedelta(days=1), NOW):
+        report(customer, meter, 5, at=at)
+    assert roll_up(limit=10) == 3
+    assert roll_up_days(now=NOW, slots=[slot_of(customer.id)]) == 3
+    assert (quantities(DailyRollup), quantities(MonthlyRollup)) == ([5, 5], [5])
+    # Two hours after midnight the day is over, not before; the month goes on.
+    tomorrow = MIDNIGHT + timedelta(days=1)
+    assert roll_up_days(now=tomorrow + timedelta(hours=1, minutes=59)) == 0
+    assert roll_up_days(now=tomorrow + timedelta(hours=2)) == 1
+    assert (quantities(DailyRollup), quantities(MonthlyRollup)) == ([5, 5, 5], [5])
+    assert RollupReach.objects.filter(days_to=tomorrow).count() == SLOTS
+    assert broken_invariants(now=NOW, since=LAST_MONTH) == []
+
+
+@pytest.mark.django_db
+def test_a_clock_that_jumps_back_takes_nothing_back() -> None:
+    customer, meter = make_customer(), make_meter()
+    report(customer, meter, 5)
+    roll_up(limit=10)
+    ahead = NOW + timedelta(days=400)
+    assert roll_up_days(now=ahead) == 2
+    assert roll_up_days(now=NOW) == 0
+    report(customer, meter, 7)
+    roll_up(limit=10)
+    assert (quantities(DailyRollup), quantities(MonthlyRollup)) == ([12], [12])
+    assert broken_invariants(now=NOW) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("aggregation", "late", "hour", "coarser"),
+    [
+        ("count", [1, 1], 3, 4),
+        ("sum", [2, 3], 10, 11),
+        ("max", [9, 4], 9, 9),
+        ("latest", [9, 4], 4, 4),
+        ("unique", ["m5", "m6"], 2, None),
+    ],
+)
+def test_late_usage_is_added_to_every_level(
+    aggregation: str, late: list[int | str], hour: int, coarser: int | None
+) -> None:
+    customer, meter = make_customer(), make_meter(aggregation=aggregation)
+    first: int | str = "m5" if aggregation == "unique" else 1 if aggregation == "count" else 5
+    one: int | str = "m5" if aggregation == "unique" else 1
+    count_on(customer, meter, first, at=LAST_MONTH)
+    count_on(customer, meter, one, at=LAST_MONTH - timedelta(hours=2))
+    roll_up(limit=10)
+    roll_up_days(now=NOW)
+    for minute, counted in enumerate(late, start=1):
+        count_on(customer, meter, counted, at=LAST_MONTH + timedelta(minutes=minute))
+        roll_up(limit=10)
+    assert quantities(Rollup)[-1] == hour
+    levels = [] if coarser is None else [coarser]
+    assert (quantities(DailyRollup), quantities(MonthlyRollup)) == (levels, levels)
+    assert broken_invariants(now=NOW, since=LAST_MONTH - timedelta(days=1)) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_comes_second_makes_no_day_twice() -> None:
+    customer, meter = make_customer(), make_meter()
+    report(customer, meter, 5, at=LAST_MONTH)
+    roll_up(limit=10)
+    slot = slot_of(customer.id)
+
+    def first() -> int:
+        with transaction.atomic():
+            lock_slot(slot)
+            _wait_for_a_waiter()  # who has seen that no day was made, and waits for the slot
+            return roll_up_days(now=NOW, slots=[slot])
+
+    def second() -> int:
+        with connections["default"].cursor() as cursor:
+            while True:
+                cursor.execute(f"SELECT EXISTS ({_LOCKS} AND locktype = 'advisory')")
+                if cursor.fetchone() == (True,):
+                    return roll_up_days(now=NOW, slots=[slot])
+
+    assert sorted(at_once([first, second])) == [0, 2]
+    assert (quantities(DailyRollup), quantities(MonthlyRollup)) == ([5], [5])
+
+
+def _wait_for_a_waiter() -> None:
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(f"SELECT EXISTS ({_LOCKS} AND NOT granted)")
+            if cursor.fetchone() == (True,):
+                return
 
 
 def _end_backend(pid: int) -> None:
