@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote
-from uuid import UUID
 
 import msgspec
 
 from accounts.domain import ids
 from accounts.domain.problem_types import PROBLEM_TYPES
 from metering.domain.account import Account
-from metering.domain.burndown import Room, room
+from metering.domain.burndown import Room, left_after, room
 from metering.domain.decisions import Denied, Item
 from metering.domain.remedies import Remedy
+from metering.domain.spend_limits import spent
+from metering.domain.spending import SpendLimit
+from metering.domain.told import BalanceTold
 from metering.domain.windows import FOREVER
 from metering.gate.catalogue import Catalogue
 from metering.gate.wire import Problem
@@ -35,19 +37,46 @@ _WINDOW_S = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class HoldBody(msgspec.Struct):
+    """The hold that an admitted check opened."""
+
+    id: str
+    expires_at: str | None
+
+
+class AllowedBody(msgspec.Struct):
+    """The body of an admitted check; `status` in a batch only."""
+
+    allowed: bool
+    decision: str
+    mode: str
+    customer: str
+    plan: str
+    balances: Sequence[BalanceTold]
+    hold: HoldBody | msgspec.UnsetType = msgspec.UNSET
+    value: str | msgspec.UnsetType = msgspec.UNSET
+    status: int | msgspec.UnsetType = msgspec.UNSET
+
+
+Body = Mapping[str, Any] | AllowedBody | bytes  # bytes: as it goes over the wire
+
+
+class Answer(NamedTuple):
     """A finished answer."""
 
     status: int
-    body: Mapping[str, Any] | None
+    body: Body | None
     headers: tuple[Header, ...] = (JSON,)
 
     def encoded(self) -> bytes:
         """The body's bytes; none where there is no body."""
-        return b"" if self.body is None else encode(self.body)
+        body = self.body
+        if body is None:
+            return b""
+        return body if isinstance(body, bytes) else encode(body)
 
 
+@lru_cache(maxsize=16_384)
 def stamp(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC, with Z; None for never."""
     if moment is None or moment >= FOREVER:
@@ -55,10 +84,15 @@ def stamp(moment: datetime | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def digest_uuid(*parts: str) -> UUID:
-    """A 128-bit digest of texts: the same texts always give the same id."""
-    hashed = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16)
-    return UUID(bytes=hashed.digest())
+def digest_id(*parts: str) -> str:
+    """A 128-bit digest of texts, in hexadecimal: the same texts always give the same id."""
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def owned(prefix: str, customer_id: int, key: str) -> str:
+    """The public id of what is kept under a customer's key."""
+    return ids.encode_owned(prefix, customer_id=customer_id, key=int(key, 16))
 
 
 def fingerprint(*content: Any) -> int:
@@ -67,59 +101,67 @@ def fingerprint(*content: Any) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
-def balance_body(measured: Room, name: str) -> dict[str, Any]:
+def balance_told(measured: Room, name: str) -> BalanceTold:
     """One entry of `balances`."""
     terms = measured.terms
-    return {
-        "meter": name,
-        "window": terms.window,
-        "granted": measured.granted,
-        "used": measured.used,
-        "held": measured.held,
-        "remaining": measured.remaining,
-        "overage": measured.overage,
-        "overage_limit": terms.overage_limit if terms.over_is_billed else 0,
-        "unlimited": terms.unlimited,
-        "resets_at": stamp(measured.resets_at),
-    }
-
-
-_ORDER = {
-    name: place
-    for place, name in enumerate(
-        (
-            "hold", "event", "items", "id", "state", "customer", "opened_at", "over_hold", "late",
-            "balances", "meter", "window", "quantity", "granted", "used", "held", "remaining",
-            "overage", "overage_limit", "unlimited", "resets_at", "expires_at",
-        )
+    return BalanceTold(
+        name,
+        terms.window,
+        measured.granted,
+        measured.used,
+        measured.held,
+        measured.remaining,
+        measured.overage,
+        terms.overage_limit if terms.over_is_billed else 0,
+        terms.unlimited,
+        stamp(measured.resets_at),
     )
-}  # fmt: skip
 
 
-def ordered(kept: Any) -> Any:
-    """An answer as PostgreSQL kept it, with its members in the order of the first answer."""
-    if isinstance(kept, Mapping):
-        return {
-            name: ordered(kept[name])
-            for name in sorted(kept, key=lambda name: _ORDER.get(name, 99))
-        }
-    return [ordered(each) for each in kept] if isinstance(kept, list) else kept
+def balance_told_after(before: Room, name: str, quantity: int) -> BalanceTold:
+    """As `balance_told` when `quantity` more is used; see `left_after` for where that holds."""
+    terms = before.terms
+    remaining, overage = left_after(before, quantity)
+    return BalanceTold(
+        name,
+        terms.window,
+        before.granted,
+        before.used + quantity,
+        before.held,
+        remaining,
+        overage,
+        terms.overage_limit if terms.over_is_billed else 0,
+        False,  # noqa: FBT003
+        stamp(before.resets_at),
+    )
 
 
 def balances_of(
     account: Account, meter_ids: Iterable[int], *, at: datetime, catalogue: Catalogue
-) -> list[dict[str, Any]]:
+) -> list[BalanceTold]:
     """The balances of some meters as they stand now."""
     return [
-        balance_body(room(account, terms, at=at), catalogue.meters_by_id[meter_id].key)
+        balance_told(room(account, terms, at=at), catalogue.meters_by_id[meter_id].key)
         for meter_id in meter_ids
         for terms in account.terms.get(meter_id, ())
         if terms.active_at(at)
     ]
 
 
+@lru_cache(maxsize=16_384)
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@lru_cache(maxsize=65_536)
+def _policy(meter: str, window: str, granted: int) -> tuple[str, str]:
+    name = f'"{meter}.{window}"'
+    span = _WINDOW_S.get(window)
+    return name, f"{name};q={min(granted, _STRUCTURED_MAX)}" + (f";w={span}" if span else "")
+
+
 def limit_headers(
-    balances: Sequence[Mapping[str, Any]], *, now: datetime, waits: bool = True
+    balances: Sequence[BalanceTold], *, now: datetime, waits: bool = True
 ) -> list[Header]:
     """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10).
 
@@ -127,16 +169,14 @@ def limit_headers(
     """
     policies, limits = [], []
     for balance in balances:
-        if balance["unlimited"]:
+        if balance.unlimited:
             continue
-        name = f'"{balance["meter"]}.{balance["window"]}"'
-        span = _WINDOW_S.get(balance["window"])
-        granted = min(balance["granted"], _STRUCTURED_MAX)
-        policies.append(f"{name};q={granted}" + (f";w={span}" if span else ""))
-        limit = f"{name};r={min(balance['remaining'], _STRUCTURED_MAX)}"
-        if balance["resets_at"] and waits:
-            resets_at = datetime.fromisoformat(balance["resets_at"])
-            limit += f";t={max(int((resets_at - now).total_seconds()), 0)}"
+        name, policy = _policy(balance.meter, balance.window, balance.granted)
+        policies.append(policy)
+        limit = f"{name};r={min(balance.remaining, _STRUCTURED_MAX)}"
+        if balance.resets_at and waits:
+            seconds = int((_instant(balance.resets_at) - now).total_seconds())
+            limit += f";t={max(seconds, 0)}"
         limits.append(limit)
     if not policies:
         return []
@@ -148,10 +188,12 @@ def limit_headers(
 
 def identity(customer_id: int, decision: str) -> list[Header]:
     """Who was decided on, and the decision's id."""
-    return [
-        (b"x-farebox-customer", ids.encode("cus", customer_id).encode()),
-        (b"x-farebox-decision", decision.encode()),
-    ]
+    return [_customer(customer_id), (b"x-farebox-decision", decision.encode())]
+
+
+@lru_cache(maxsize=65_536)
+def _customer(customer_id: int) -> Header:
+    return (b"x-farebox-customer", ids.encode("cus", customer_id).encode())
 
 
 def problem(refused: Problem, *, base_url: str, instance: str | None = None) -> Answer:
@@ -188,14 +230,14 @@ def denial(
     """The answer of a denied check: 402, 403 or 429, with the way out."""
     kind = PROBLEM_TYPES[denied.code]
     balances = [
-        balance_body(each, catalogue.meters_by_id[each.terms.meter_id].key) for each in denied.rooms
+        balance_told(each, catalogue.meters_by_id[each.terms.meter_id].key) for each in denied.rooms
     ]
     customer = ids.encode("cus", account.customer_id)
     body: dict[str, Any] = {
         "type": f"{base_url}/docs/problems/{denied.code}",
         "title": kind.title,
         "status": kind.status,
-        "detail": _sentence(denied),
+        "detail": _sentence(denied, account=account, base_url=base_url, now=now),
         "instance": f"/api/v1/decisions/{decision}",
         "code": denied.code,
         "retry": denied.retry,
@@ -209,7 +251,7 @@ def denial(
     }
     if len(balances) > 2 and len(encode(body)) > DENIAL_BYTES_MAX:
         # What stood in the way comes first; the rest as far as it fits.
-        balances.sort(key=lambda balance: balance["meter"] != denied.item.name)
+        balances.sort(key=lambda balance: balance.meter != denied.item.name)
         while len(balances) > 1 and len(encode(body)) > DENIAL_BYTES_MAX:
             balances.pop()
     waits = denied.retry != "never"
@@ -234,9 +276,11 @@ def _remedy(remedy: Remedy, base_url: str) -> dict[str, Any]:
     return body
 
 
-def _sentence(denied: Denied) -> str:
+def _sentence(denied: Denied, *, account: Account, base_url: str, now: datetime) -> str:
     item: Item = denied.item
     full = denied.full
+    if full is None and denied.resets_at is not None and account.spend_limit is not None:
+        return _limit_sentence(account, account.spend_limit, base_url=base_url, now=now)
     if full is None:
         return PROBLEM_TYPES[denied.code].when
     until = stamp(full.resets_at)
@@ -245,3 +289,20 @@ def _sentence(denied: Denied) -> str:
     held = f" and {full.held:,} held" if full.held else ""
     asked = f"; {item.quantity:,} were asked for." if item.quantity != 1 else "."
     return f"{taken}{held}{reset}{asked}"
+
+
+def _limit_sentence(account: Account, limit: SpendLimit, *, base_url: str, now: datetime) -> str:
+    """Whose limit it is, how much of it is left, and where it can be changed."""
+    whose, where = "The operator's", "Only the operator can raise it."
+    if limit.set_by == "customer":
+        whose, where = "The customer's own", f"It can be changed at {base_url}/portal/spend-limit."
+    taken, cap = (_major(each, limit) for each in (spent(account, at=now), limit.cap or 0))
+    until = stamp(limit.period(now)[1])
+    return f"{whose} spend limit is {cap} until {until}, of which {taken} is spent or held. {where}"
+
+
+def _major(amount: int, limit: SpendLimit) -> str:
+    """Minor units as people write them; which currency it is the customer knows."""
+    whole, rest = divmod(abs(amount), 10**limit.exponent)
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{whole:,}.{rest:0{limit.exponent}}" if limit.exponent else f"{sign}{whole:,}"

@@ -15,11 +15,12 @@ from typing import Any
 from prometheus_client import Counter
 
 from accounts.domain import keys
-from metering.gate import answers, authorize, endpoints, metrics
+from metering.gate import answers, authorize, endpoints, ingest, metrics
 from metering.gate.answers import Answer, Header
 from metering.gate.calls import Action
 from metering.gate.endpoints import Caller
 from metering.gate.engine import Engine, Overloaded
+from metering.gate.quarantine import Quarantine
 from metering.gate.store import Unavailable
 from metering.gate.wire import Problem
 
@@ -28,7 +29,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PREFIX = "/api/v1/"
 BODY_MAX = 8 * 1024 * 1024
-BODY_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 60.0  # the server ends bodies that crawl earlier (config.protocol)
+_INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
@@ -42,8 +44,8 @@ def is_hot(method: str, path: str) -> bool:
     rest = path[len(PREFIX) :]
     return (
         rest in ("check", "check/", "authorize")
-        or rest.startswith(("holds/", "authorize/"))
-        or (rest in ("events", "events/") and method == "POST")
+        or rest.startswith(("holds/", "authorize/", "ingest/"))
+        or (method == "POST" and rest.rstrip("/") in ("events", "events/batch"))
     )
 
 
@@ -58,20 +60,32 @@ class GateSettings:
 class Gate:
     """Raw ASGI: no framework, no Django. One engine per process, started on first use."""
 
-    def __init__(self, make_engine: Callable[[], Engine], *, settings: GateSettings) -> None:
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        settings: GateSettings,
+        make_quarantine: Callable[[], Quarantine | None] = lambda: None,
+    ) -> None:
         self._make_engine = make_engine
         self._settings = settings
         self._engine: Engine | None = None
+        self._make_quarantine = make_quarantine
+        self._quarantine: Quarantine | None = None
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
         self._counters: dict[tuple[str, int], Counter] = {}
         self._id_start = b"req_" + secrets.token_hex(10).encode()
         self._ids = itertools.count()
+        refusal = answers.problem(_OVERLOADED, base_url=settings.base_url)
+        self._overloaded = refusal._replace(body=refusal.encoded())
 
     async def stop(self) -> None:
         """End the engine of this process, if one was started."""
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.stop()
+        if self._quarantine is not None:
+            await self._quarantine.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -82,13 +96,16 @@ class Gate:
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
             forwarded = scope["path"].startswith(authorize.PATH)
+            if self._engine is not None and self._engine.full:
+                raise Overloaded  # before the body is looked at: refusing must cost little
             body = b"" if forwarded else await _read_body(receive, headers)
             started = time.perf_counter()
             answer = await self._answer(scope, headers, body)
         except Problem as refused:
             answer = answers.problem(refused, base_url=self._settings.base_url)
         except Overloaded:
-            answer = answers.problem(_OVERLOADED, base_url=self._settings.base_url)
+            metrics.OVERLOADED.inc()
+            answer = self._overloaded
         except Unavailable:
             answer = answers.problem(_UNAVAILABLE, base_url=self._settings.base_url)
         except _Gone:
@@ -112,6 +129,7 @@ class Gate:
         engine = self._engine
         if engine is None:
             engine = self._engine = self._make_engine()
+            self._quarantine = self._make_quarantine()
             engine.start()
         path: str = scope["path"]
         forwarded = path.startswith(authorize.PATH)
@@ -140,8 +158,12 @@ class Gate:
         if rest == "check":
             _only(method, "POST")
             return await endpoints.check(engine, caller, headers, body)
-        if rest == "events":
-            return await endpoints.events(engine, caller, headers, body)
+        if rest in _INGEST:
+            _only(method, "POST")
+            query = scope.get("query_string", b"")
+            return await ingest.ingest(
+                engine, caller, headers, body, path=rest, query=query, quarantine=self._quarantine
+            )
         found = _HOLD.fullmatch(rest)
         if found is None:
             raise Problem("not_found", "There is no such path.")
@@ -204,7 +226,7 @@ async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
                 if size > BODY_MAX:
                     raise Problem("body_too_large", f"The body may have {BODY_MAX:,} bytes.")
     except TimeoutError as error:
-        raise Problem("body_malformed", "The body did not arrive in time.") from error
+        raise Problem("request_timeout", "The body did not arrive in time.") from error
     return b"".join(parts)
 
 

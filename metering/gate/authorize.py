@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 from urllib.parse import unquote
 
 from metering.domain.meters import QUANTITY_MAX
 from metering.gate import answers
-from metering.gate.answers import Answer, Header
+from metering.gate.answers import AllowedBody, Answer, Header, HoldBody
 from metering.gate.calls import Check
 from metering.gate.catalogue import GatewayKey
 from metering.gate.endpoints import Caller, answer_of, ask, by_key, event_key
 from metering.gate.engine import Engine
-from metering.gate.wire import CheckBody, Mode, Problem
+from metering.gate.wire import CheckBody, Mode, Problem, asked_items
 
 PATH = "/api/v1/authorize"
 VERSION: Header = (b"x-farebox", b"authorize/1")
@@ -83,12 +83,14 @@ def _call(
                 param="X-Request-Id",
             )
     loop = asyncio.get_running_loop()
+    body = CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_)
     return Check(
         gateway_key=caller.digest,
         reference=by_key(_credential(headers)),
         deadline=loop.time() + caller.deadline_s,
         done=loop.create_future(),
-        body=CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_),
+        body=body,
+        asked=asked_items(body),
         key=event_key(caller.gateway, id_) if id_ else None,
         source=caller.gateway,
     )
@@ -163,10 +165,11 @@ def _resolved(path: str) -> str:
 
 
 def _allow(answer: Answer, *, accel: bool) -> Answer:
-    body: Mapping[str, Any] = answer.body or {}
     known = dict(answer.headers)
-    known[b"x-farebox-plan"] = str(body.get("plan", "")).encode("ascii", "replace")
-    known[b"x-farebox-hold"] = str(body.get("hold", {}).get("id", "")).encode()
+    if isinstance(answer.body, AllowedBody):
+        known[b"x-farebox-plan"] = answer.body.plan.encode("ascii", "replace")
+        if isinstance(answer.body.hold, HoldBody):
+            known[b"x-farebox-hold"] = answer.body.hold.id.encode()
     headers: list[Header] = [VERSION]
     headers += [(name, known.get(name, b"")) for name in _IDENTITY]
     kept = (b"ratelimit", b"ratelimit-policy", b"farebox-replayed")

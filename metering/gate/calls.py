@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
-from uuid import UUID
+from typing import Literal
 
-from metering.domain.account import Account
+import msgspec
+
+from metering.domain.account import Account, HoldState
+from metering.domain.aggregates import Counted
 from metering.domain.burndown import Deltas
+from metering.domain.meters import Aggregation, MeterTerms
+from metering.domain.told import Told
 from metering.gate.answers import Answer
-from metering.gate.wire import CheckBody, EventBody, Problem, SettleBody
+from metering.gate.rows import ClosingRow, DenialRow, EventRow, HoldRow
+from metering.gate.wire import CheckBody, EventBody, ItemBody, Problem, SettleBody
 
 Action = Literal["settle", "release", "extend", "read"]
 
@@ -26,19 +31,20 @@ class Reference:
     external_id: str | None = None
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, kw_only=True):
     """One thing to decide for one customer. `answer` is set once; losses count lost versions."""
 
     gateway_key: bytes
     reference: Reference
     deadline: float  # of the event loop's clock
     done: asyncio.Future[None]
+    since: float = 0.0  # when it began to wait
     answer: Answer | None = None
     failure: Problem | None = None  # what `answer` refuses, where it does
     losses: int = 0  # rounds in which its customer had changed
     interrupted: bool = False  # a write of it may or may not have come through
     weight: int = 1
+    queue: int | Reference = 0  # which line it waits in: the customer's, where that is known
 
     @property
     def look_up(self) -> bool:
@@ -46,82 +52,139 @@ class Call:
         return self.losses > 0 or self.interrupted
 
 
-@dataclass(slots=True, kw_only=True)
-class Check(Call):
+class Check(Call, kw_only=True):
     """A peek, a consume or a hold."""
 
     body: CheckBody
-    key: UUID | None = None  # digest of (source, id), where the mode needs one
+    asked: Sequence[ItemBody]
+    key: str | None = None  # digest of (source, id), where the mode needs one
     source: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Closing(Call):
+class Closing(Call, kw_only=True):
     """A settle, release or extension of a hold, or the question how it stands."""
 
     action: Action
     customer_id: int
-    key: UUID
+    key: str
     body: SettleBody | None = None
     ttl: int = 0
 
 
-@dataclass(slots=True)
-class Fate:
+class Fate(msgspec.Struct):
     """What became of one event of a batch."""
 
     outcome: Literal["accepted", "duplicate", "rejected"]
     refused: Problem | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Reported(Call):
+ACCEPTED = Fate("accepted")
+DUPLICATE = Fate("duplicate")
+
+
+class Reported(Call, kw_only=True):
     """The events of one request that are about one customer, with their places in the request."""
 
-    events: Sequence[tuple[int, EventBody, UUID]]
-    fates: dict[int, Fate] = field(default_factory=dict)
+    events: Sequence[tuple[int, EventBody, str]]
+    fates: dict[int, Fate] = {}
 
     def refuse(self, refused: Problem) -> None:
         """Reject every event of the call for one reason."""
+        fate = Fate("rejected", refused)
         for place, _event, _key in self.events:
-            self.fates[place] = Fate("rejected", refused)
+            self.fates[place] = fate
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """An id that was used earlier in this batch."""
+class Used(msgspec.Struct):
+    """An id that was used earlier in this batch. `closing`: the body that a closing answered."""
 
     fingerprint: int
-    answer: Mapping[str, Any] | None
-    closing: bool = False
+    told: Told | None = None
+    closing: bytes | None = None
 
 
-@dataclass(slots=True)
+class Bucket(msgspec.Struct):
+    """What one batch counts in an hour of a meter, to be rolled up later."""
+
+    dimensions: Mapping[str, str]
+    quantity: int = 0
+    events: int = 0
+    latest_us: int | None = None
+    members: set[str] | None = None
+
+
 class Work:
     """What one batch does to one customer, gathered while its calls are decided in order."""
 
-    account: Account
-    calls: list[Call] = field(default_factory=list)
-    deltas: Deltas = field(default_factory=Deltas)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    holds: list[dict[str, Any]] = field(default_factory=list)
-    closings: dict[UUID, dict[str, Any]] = field(default_factory=dict)
-    expired: set[UUID] = field(default_factory=set)  # given back in this very batch
-    denials: dict[UUID, dict[str, Any]] = field(default_factory=dict)
-    rollups: dict[tuple[int, int, str], list[Any]] = field(default_factory=dict)
-    used: dict[UUID, Used] = field(default_factory=dict)
-    new_ids: list[UUID] = field(default_factory=list)
-    forget: bool = False  # the copy no longer tells all: read again before the next batch
+    __slots__ = (
+        "account",
+        "calls",
+        "closings",
+        "deltas",
+        "denials",
+        "events",
+        "expired",
+        "forget",
+        "holds",
+        "new_ids",
+        "opened",
+        "rollups",
+        "used",
+    )  # fmt: skip
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.calls: list[Call] = []
+        self.deltas = Deltas()
+        self.events: list[EventRow] = []
+        self.holds: list[HoldRow] = []
+        self.opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
+        self.closings: dict[str, ClosingRow] = {}
+        self.expired: set[str] = set()  # given back in this very batch
+        self.denials: dict[str, DenialRow] = {}
+        self.rollups: dict[tuple[int, int, object], Bucket] = {}
+        self.used: dict[str, Used] = {}
+        self.new_ids: list[str] = []
+        self.forget = False  # the copy no longer tells all: read again before the next batch
 
     @property
     def writes(self) -> bool:
         """Whether the customer's version must rise."""
         return bool(self.events or self.holds or self.closings)
 
-    def count(self, meter_id: int, *, at: datetime, dimensions: Mapping[str, str], n: int) -> None:
-        """Add usage to the bucket of its hour, to be rolled up later."""
-        start_s = int(at.timestamp()) // 3_600 * 3_600
-        key = (meter_id, start_s, repr(sorted(dimensions.items())))
-        bucket = self.rollups.setdefault(key, [dict(dimensions), 0, 0])
-        bucket[1] += n
-        bucket[2] += 1
+    def count(
+        self, meter: MeterTerms, value: Counted, *, at: datetime, dimensions: Mapping[str, str]
+    ) -> None:
+        """Add what one event counts as to the bucket of its hour."""
+        key = (
+            meter.id,
+            int(at.timestamp() // 3_600) * 3_600,
+            tuple(sorted(dimensions.items())) if dimensions else (),
+        )
+        bucket = self.rollups.get(key)
+        if bucket is None:
+            bucket = self.rollups[key] = Bucket(dimensions)
+        bucket.events += 1
+        if meter.adds_up:
+            bucket.quantity += value  # type: ignore[operator]  # members never add up
+        else:
+            _read(bucket, value, at, meter.aggregation)
+
+
+def _read(bucket: Bucket, value: Counted, at: datetime, aggregation: Aggregation) -> None:
+    if aggregation is Aggregation.UNIQUE:
+        bucket.members = (bucket.members or set()) | {str(value)}
+        bucket.quantity = len(bucket.members)
+        return
+    reading = int(value)
+    if aggregation is Aggregation.MAX:
+        bucket.quantity = reading if bucket.events == 1 else max(bucket.quantity, reading)
+        return
+    at_us = microseconds(at)
+    if bucket.latest_us is None or (bucket.latest_us, bucket.quantity) < (at_us, reading):
+        bucket.latest_us, bucket.quantity = at_us, reading
+
+
+def microseconds(at: datetime) -> int:
+    """Unix time in whole microseconds."""
+    return int(at.timestamp()) * 1_000_000 + at.microsecond

@@ -13,6 +13,8 @@ import msgspec
 
 from metering.domain.decisions import Offer, OfferTerms
 from metering.domain.meters import Aggregation, MeterTerms, filters_from
+from metering.domain.prices import PriceBook, PriceSchedule
+from metering.domain.spending import Curve
 from metering.gate.wire import Problem
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,6 +63,15 @@ class Catalogue:
     offers: Sequence[Offer] = ()
     gateways: Mapping[bytes, GatewayKey] = field(default_factory=dict)
     routes: Mapping[int, Sequence[Route]] = field(default_factory=dict)
+    changed: Mapping[int, Sequence[MeterTerms]] = field(default_factory=dict)
+    counts_members: bool = False  # whether any meter is unique
+
+    def meter_at(self, meter_id: int, at: datetime) -> MeterTerms:
+        """The terms by which a meter counts what occurs at that moment."""
+        steps = self.changed.get(meter_id)
+        if steps is None:
+            return self.meters_by_id[meter_id]
+        return next(each for each in steps if each.stands_at(at))
 
     def caller(self, digest: bytes, *, now: datetime) -> GatewayKey:
         """The gateway a key belongs to; raises Problem where the key is not good at that moment."""
@@ -78,34 +89,30 @@ class Catalogue:
         return difflib.get_close_matches(name, [*self.meters, *self.features], n=3, cutoff=0.5)
 
 
-def build_catalogue(row: Sequence[Any]) -> Catalogue:
-    """Make the catalogue from the one row of read_catalogue.sql."""
-    version, meters, offers, gateways, features, routes = row
+def versions_of_prices(row: Sequence[Any]) -> set[int]:
+    """Which versions of price tables a row of read_catalogue.sql speaks of."""
+    named = {version for _, _, version, _ in msgspec.json.decode(row[6] or "[]")}
+    return named - {None}
+
+
+def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catalogue:
+    """Make the catalogue from the one row of read_catalogue.sql and the prices of its versions."""
+    version, meters, offers, gateways, features, routes, prices = row
     stored = msgspec.json.decode(meters or "[]")
+    schedules = _schedules(msgspec.json.decode(prices or "[]"), books)
     archived = {each["id"] for each in stored if each["archived"]}
-    terms = [
-        MeterTerms(
-            id=each["id"],
-            key=each["key"],
-            event_type=each["event_type"],
-            aggregation=Aggregation(each["aggregation"]),
-            value_property=each["value_property"],
-            dimensions=tuple(each["dimensions"]),
-            filters=filters_from(each["filters"]),
-            unit=each["unit"],
-        )
-        for each in stored
-    ]
-    active = [meter for meter in terms if meter.id not in archived]
+    steps = {each["id"]: _steps(each, schedules) for each in stored}
     by_type: dict[str, list[MeterTerms]] = {}
-    for meter in active:
-        by_type.setdefault(meter.event_type, []).append(meter)
+    for meter_id, terms in steps.items():
+        for each in () if meter_id in archived else terms:
+            by_type.setdefault(each.event_type, []).append(each)
+    firsts = {meter_id: terms[0] for meter_id, terms in steps.items()}
     published = [_offer(each) for each in msgspec.json.decode(offers or "[]")]
     sold = {name for offer in published for name in offer.features}
     return Catalogue(
         version=version,
-        meters={meter.key: meter for meter in active},
-        meters_by_id={meter.id: meter for meter in terms},
+        meters={each.key: each for key, each in firsts.items() if key not in archived},
+        meters_by_id=firsts,
         meters_by_type=by_type,
         features=frozenset(sold | set(msgspec.json.decode(features or "[]"))),
         offers=published,
@@ -114,7 +121,49 @@ def build_catalogue(row: Sequence[Any]) -> Catalogue:
             for digest, gateway_id, name, ends, gone, off in msgspec.json.decode(gateways or "[]")
         },
         routes=_routes(msgspec.json.decode(routes or "[]")),
+        changed={meter_id: terms for meter_id, terms in steps.items() if len(terms) > 1},
+        counts_members=any(each.aggregation is Aggregation.UNIQUE for each in firsts.values()),
     )
+
+
+def _steps(
+    stored: Mapping[str, Any], schedules: Mapping[int, PriceSchedule]
+) -> tuple[MeterTerms, ...]:
+    """The terms of a meter and of each of its later versions, in order of time."""
+    said = [stored, *(stored["changes"] or ())]
+    starts = [None, *(moment(each["from"]) for each in said[1:])]
+    return tuple(
+        MeterTerms(
+            id=stored["id"],
+            key=stored["key"],
+            event_type=each["event_type"],
+            aggregation=Aggregation(stored["aggregation"]),
+            value_property=each["value_property"],
+            dimensions=tuple(each["dimensions"]),
+            filters=filters_from(each["filters"]),
+            unit=stored["unit"],
+            from_at=from_at,
+            until_at=until_at,
+            prices=schedules.get(each["price_table"]),
+        )
+        for each, from_at, until_at in zip(said, starts, [*starts[1:], None], strict=True)
+    )
+
+
+def _schedules(
+    stored: Sequence[Sequence[Any]], books: Mapping[int, PriceBook]
+) -> dict[int, PriceSchedule]:
+    found: dict[int, tuple[str, list[datetime], list[PriceBook]]] = {}
+    for table_id, key, version_id, start in stored:
+        _, starts, versions = found.setdefault(table_id, (key, [], []))
+        starts_at = moment(start)
+        if starts_at is not None:  # else no version of the table is active yet
+            starts.append(starts_at)
+            versions.append(books[version_id])
+    return {
+        table_id: PriceSchedule(key, tuple(starts), tuple(versions))
+        for table_id, (key, starts, versions) in found.items()
+    }
 
 
 def _routes(stored: Sequence[Sequence[Any]]) -> dict[int, list[Route]]:
@@ -139,6 +188,7 @@ def _offer(stored: Mapping[str, Any]) -> Offer:
                 unlimited=each["unlimited"],
                 over_is_billed=each["over"] == "bill",
                 overage_limit=each["overage_limit"],
+                curve=Curve.from_json(each["curve"]) if each.get("curve") else None,
             )
             for meter_id, each in terms.get("meters", {}).items()
         },

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from accounts.domain import ids
-from metering.domain.burndown import take
-from metering.domain.decisions import Denied, Item, decide
-from metering.domain.meters import dimensions_of
+from metering.domain.account import Account, HoldState
+from metering.domain.aggregates import Counted
+from metering.domain.burndown import Deltas, Room, take, use
+from metering.domain.decisions import Allowed, Denied, Item, decide
+from metering.domain.meters import (
+    dimensions_of,
+)
+from metering.domain.readings import Reading, take_reading
 from metering.domain.remedies import remedies
+from metering.domain.told import BalanceTold, Told, keep, recall
 from metering.gate import answers
 from metering.gate.answers import Answer
 from metering.gate.calls import Call, Check, Used, Work
 from metering.gate.catalogue import Catalogue
+from metering.gate.items import Bounds, items_of, occurred_at
+from metering.gate.rows import DenialRow, EventRow, HoldRow
 from metering.gate.store import Found
-from metering.gate.wire import Problem, asked_items
+from metering.gate.wire import Problem
 
+NOTHING: Mapping[str, str] = {}
 REPLAYED = (b"farebox-replayed", b"true")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What the gate was set up with and decisions need."""
-
-    base_url: str
-    max_age: timedelta
-    max_ahead: timedelta
 
 
 def decide_check(
@@ -38,100 +36,186 @@ def decide_check(
     work: Work,
     *,
     catalogue: Catalogue,
-    found: Mapping[tuple[int, UUID], Found],
+    found: Mapping[tuple[int, str], Found],
     now: datetime,
     bounds: Bounds,
 ) -> Answer:
     """Answer one check and gather in `work` what it changes; raises Problem where asked wrongly."""
     account = work.account
     key_id = check_credential(call, work, now=now)
-    body = call.body
-    items = _items(call, catalogue)
-    at = occurred_at(body.time, now=now, bounds=bounds)
-    if call.key is None:
+    body, key = call.body, call.key
+    at = now if body.time is None else occurred_at(body.time, now=now, bounds=bounds)
+    items = items_of(call, catalogue, at=at)
+    if key is None:
         return _peek(call, work, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
     print_ = answers.fingerprint(
         body.mode, [(item.name, item.quantity) for item in items], body.properties
     )
     earlier = _earlier(call, work, found, print_)
     if earlier is not None:
-        return _render(earlier, account.customer_id, call.key, now=now, replayed=True)
+        return _render(earlier, account.customer_id, key, now=now, replayed=True)
     decision = decide(account, items, now=at, offers=catalogue.offers)
     if isinstance(decision, Denied):
         # A repeat of what was admitted is no new call: the write finds out, and it is replayed.
-        work.new_ids.append(call.key)
+        work.new_ids.append(key)
         return deny(call, work, decision, items, catalogue=catalogue, now=now, bounds=bounds)
+    if body.mode == "hold":
+        told = _hold(call, work, items, print_, key_id, catalogue=catalogue, now=now)
+    else:
+        told = _consume(
+            call, work, items, decision, print_, key_id=key_id, catalogue=catalogue, at=at, now=now
+        )
+    work.new_ids.append(key)
+    work.used[key] = Used(print_, told)
+    return _render(told, account.customer_id, key, now=now)
+
+
+def _consume(
+    call: Check,
+    work: Work,
+    items: Sequence[Item],
+    decision: Allowed,
+    print_: int,
+    *,
+    key_id: int | None,
+    catalogue: Catalogue,
+    at: datetime,
+    now: datetime,
+) -> Told:
+    account, body = work.account, call.body
+    assert call.key is not None
+    usage: dict[str, Counted] = {}
+    paid_by: dict[str, Any] = {}
+    for item in items:
+        assert item.meter_id is not None
+        burned = count(account, work.deltas, item.meter_id, item.reading or item.quantity, at=at)
+        name = str(item.meter_id)
+        usage[name] = item.quantity if item.reading is None else item.reading.value
+        if burned:
+            paid_by[name] = {"grants": burned}
+    balances = _balances_after(account, items, decision.rooms, catalogue, at=at)
+    told = Told(body.mode, account.plan_key, balances)
+    row = EventRow(
+        account.customer_id,
+        call.key,
+        call.source,
+        body.id or "",
+        catalogue.meters_by_id[items[0].meter_id or 0].event_type,
+        usage,
+        print_,
+        catalogue.gateways[call.gateway_key].gateway_id,
+        api_key_id=key_id,
+        occurred_at=None if at is now else at,
+        properties=body.properties,
+        paid_by=paid_by or None,
+        answer=keep(told),
+    )
+    add_event(work, row, at=at, catalogue=catalogue)
+    return told
+
+
+def _hold(
+    call: Check,
+    work: Work,
+    items: Sequence[Item],
+    print_: int,
+    key_id: int | None,
+    *,
+    catalogue: Catalogue,
+    now: datetime,
+) -> Told:
+    account, body = work.account, call.body
+    assert call.key is not None
     allocation = {
         str(item.meter_id): take(
             account,
             work.deltas,
             meter_id=item.meter_id,
             quantity=item.quantity,
-            at=at,
-            hold=body.mode == "hold",
+            at=now,
+            hold=True,
         )
         for item in items
         if item.meter_id is not None
     }
-    row: dict[str, Any] = {
-        "customer_id": account.customer_id,
-        "id": call.key,
-        "source": call.source,
-        "external_id": body.id,
-        "properties": body.properties,
-        "fingerprint": print_,
-        "gateway_id": catalogue.gateways[call.gateway_key].gateway_id,
-        "api_key_id": key_id,
-    }
-    meter_ids = [item.meter_id for item in items if item.meter_id is not None]
-    kept: dict[str, Any] = {
-        "mode": body.mode,
-        "plan": account.plan_key,
-        "balances": answers.balances_of(account, meter_ids, at=at, catalogue=catalogue),
-    }
-    if body.mode == "hold":
-        expires_at = now + timedelta(seconds=body.ttl)
-        kept["expires_at"] = answers.stamp(expires_at)
-        quantities = {str(item.meter_id): item.quantity for item in items}
-        row |= {"items": quantities, "allocation": allocation, "expires_at": expires_at}
-        work.holds.append(row | {"answer": kept})
-        if account.next_expiry_at is None or expires_at < account.next_expiry_at:
-            account.next_expiry_at = expires_at
-    else:
-        add_event(work, row | {"answer": kept}, allocation, at=at, catalogue=catalogue)
-    work.new_ids.append(call.key)
-    work.used[call.key] = Used(print_, kept)
-    return _render(kept, account.customer_id, call.key, now=now, replayed=False)
+    expires_at = now + timedelta(seconds=body.ttl)
+    balances = _balances(account, items, catalogue, at=now)
+    told = Told(body.mode, account.plan_key, balances, answers.stamp(expires_at))
+    hold = HoldState(
+        state="open",
+        items={str(item.meter_id): item.quantity for item in items},
+        allocation=allocation,
+        properties=body.properties,
+        opened_at=now,
+        expires_at=expires_at,
+        source=call.source,
+        external_id=body.id or "",
+        fingerprint=print_,
+        answer=keep(told),
+        api_key_id=key_id,
+    )
+    row = HoldRow(
+        account.customer_id,
+        call.key,
+        hold.source,
+        hold.external_id,
+        hold.items,
+        allocation,
+        expires_at,
+        print_,
+        hold.answer,
+        catalogue.gateways[call.gateway_key].gateway_id,
+        api_key_id=key_id,
+        properties=body.properties,
+    )
+    work.holds.append(row)
+    work.opened[call.key] = hold
+    if account.next_expiry_at is None or expires_at < account.next_expiry_at:
+        account.next_expiry_at = expires_at
+    return told
 
 
-def add_event(
-    work: Work,
-    row: dict[str, Any],
-    allocation: Mapping[str, Mapping[str, Any]],
+def _balances_after(
+    account: Account,
+    items: Sequence[Item],
+    rooms: Sequence[Room],
+    catalogue: Catalogue,
     *,
     at: datetime,
-    catalogue: Catalogue,
-    type_: str | None = None,
-) -> None:
+) -> list[BalanceTold]:
+    """The balances after a use. Most calls are of one right, and need not measure it again."""
+    if len(rooms) == 1 and len(items) == 1:
+        item, before = items[0], rooms[0]
+        alone = item.reading is None and len(account.terms[before.terms.meter_id]) == 1
+        if alone and not before.terms.unlimited:
+            return [answers.balance_told_after(before, item.name, item.quantity)]
+    return _balances(account, items, catalogue, at=at)
+
+
+def _balances(
+    account: Account, items: Sequence[Item], catalogue: Catalogue, *, at: datetime
+) -> list[BalanceTold]:
+    meter_ids = [item.meter_id for item in items if item.meter_id is not None]
+    return answers.balances_of(account, meter_ids, at=at, catalogue=catalogue)
+
+
+def count(
+    account: Account, deltas: Deltas, meter_id: int, value: int | Reading, *, at: datetime
+) -> dict[str, int] | None:
+    """Count usage of that moment; return what was burned of grants, by id."""
+    if isinstance(value, Reading):
+        taken = take_reading(account, deltas, meter_id=meter_id, reading=value, at=at)
+        return taken.get("grants")
+    return use(account, deltas, meter_id=meter_id, quantity=value, at=at)
+
+
+def add_event(work: Work, row: EventRow, *, at: datetime, catalogue: Catalogue) -> None:
     """Gather one usage event and the buckets it counts in."""
-    properties = row["properties"] or {}
-    for meter_id, part in allocation.items():
-        meter = catalogue.meters_by_id[int(meter_id)]
-        work.count(meter.id, at=at, dimensions=dimensions_of(meter, properties), n=part["q"])
-    if type_ is None:
-        first = next(iter(allocation), None)
-        type_ = catalogue.meters_by_id[int(first)].event_type if first is not None else ""
-    paid_by = {key: part for key, part in allocation.items() if "grants" in part}
-    work.events.append(
-        {"from_hold": False, "late": False, "over_hold": False, "answer": None}
-        | row
-        | {
-            "type": type_,
-            "occurred_at": at,
-            "usage": {key: part["q"] for key, part in allocation.items()},
-            "paid_by": paid_by or None,
-        }
-    )
+    for meter_id, value in row.usage.items():
+        meter = catalogue.meter_at(int(meter_id), at)
+        dimensions = dimensions_of(meter, row.properties or {}) if meter.dimensions else NOTHING
+        work.count(meter, value, at=at, dimensions=dimensions)
+    work.events.append(row)
 
 
 def check_credential(call: Call, work: Work, *, now: datetime) -> int | None:
@@ -144,57 +228,6 @@ def check_credential(call: Call, work: Work, *, now: datetime) -> int | None:
     if key.expires_at is not None and key.expires_at <= now:
         raise Problem("key_expired", "The customer's key has expired.", param="key")
     return key.id
-
-
-def occurred_at(time: datetime | None, *, now: datetime, bounds: Bounds) -> datetime:
-    """The moment something counts at; raises Problem for one too old or in the future."""
-    if time is None:
-        return now
-    if time > now + bounds.max_ahead:
-        ahead = int(bounds.max_ahead.total_seconds())
-        raise Problem(
-            "time_out_of_range", f"The time lies more than {ahead} s ahead.", param="time"
-        )
-    if time < now - bounds.max_age:
-        raise Problem(
-            "time_out_of_range",
-            f"The time lies more than {bounds.max_age.days} days back.",
-            param="time",
-        )
-    return time
-
-
-def _items(call: Check, catalogue: Catalogue) -> list[Item]:
-    items = []
-    for asked in asked_items(call.body):
-        meter = catalogue.meters.get(asked.meter)
-        if meter is not None:
-            quantity = 1 if asked.quantity is None else asked.quantity
-            items.append(Item(asked.meter, meter.id, quantity))
-            continue
-        if asked.meter not in catalogue.features:
-            near = catalogue.nearest(asked.meter)
-            hint = f" Nearest: {', '.join(near)}." if near else ""
-            raise Problem(
-                "meter_unknown",
-                f"There is no meter or feature {asked.meter!r}.{hint}",
-                param="meter",
-                nearest=near,
-            )
-        if asked.quantity is not None:
-            raise Problem(
-                "quantity_invalid",
-                f"{asked.meter} is a feature: it takes no quantity.",
-                param="quantity",
-            )
-        if call.body.mode != "peek":
-            raise Problem(
-                "parameter_invalid",
-                f"{asked.meter} is a feature: it can only be peeked at.",
-                param="mode",
-            )
-        items.append(Item(asked.meter, None, 0))
-    return items
 
 
 def _peek(
@@ -211,63 +244,54 @@ def _peek(
     decision = decide(account, items, now=at, offers=catalogue.offers)
     if isinstance(decision, Denied):
         return deny(call, work, decision, items, catalogue=catalogue, now=now, bounds=bounds)
-    kept: dict[str, Any] = {
-        "mode": "peek",
-        "plan": account.plan_key,
-        "balances": [
-            answers.balance_body(each, catalogue.meters_by_id[each.terms.meter_id].key)
-            for each in decision.rooms
-        ],
-    }
-    if decision.value is not None:
-        kept["value"] = decision.value
-    return _render(kept, account.customer_id, UUID(bytes=os.urandom(16)), now=now, replayed=False)
+    balances = [
+        answers.balance_told(each, catalogue.meters_by_id[each.terms.meter_id].key)
+        for each in decision.rooms
+    ]
+    told = Told("peek", account.plan_key, balances, value=decision.value)
+    return _render(told, account.customer_id, os.urandom(16).hex(), now=now)
 
 
 def _earlier(
-    call: Check, work: Work, found: Mapping[tuple[int, UUID], Found], print_: int
-) -> Mapping[str, Any] | None:
+    call: Check, work: Work, found: Mapping[tuple[int, str], Found], print_: int
+) -> Told | None:
     """The answer that this id got before; raises Problem where it came with another body."""
     assert call.key is not None
+    first: int | None
+    told: Told | None
     used = work.used.get(call.key)
-    if used is not None and not used.closing:
-        first, kept = used.fingerprint, used.answer
+    if used is not None and used.closing is None:
+        first, told = used.fingerprint, used.told
+    elif not found or (row := found.get((work.account.customer_id, call.key))) is None:
+        return None
     else:
-        row = found.get((work.account.customer_id, call.key))
-        if row is None:
-            return None
-        if row.state is not None:
-            assert row.fingerprint is not None
-            first, kept = row.fingerprint, row.answer
-        else:
-            assert row.event_fingerprint is not None
-            first, kept = row.event_fingerprint, row.event_answer
-    if first != print_ or kept is None:
+        first, kept = row.first_answer()
+        told = recall(kept) if kept else None
+    if first != print_ or told is None:
         raise Problem(
             "id_reused", f"The id {call.body.id!r} was used before with another body.", param="id"
         )
-    return kept
+    return told
 
 
 def _render(
-    kept: Mapping[str, Any], customer_id: int, key: UUID, *, now: datetime, replayed: bool
+    told: Told, customer_id: int, key: str, *, now: datetime, replayed: bool = False
 ) -> Answer:
-    decision = ids.encode_owned("dec", customer_id=customer_id, key=key)
-    body: dict[str, Any] = {
-        "allowed": True,
-        "decision": decision,
-        "mode": kept["mode"],
-        "customer": ids.encode("cus", customer_id),
-        "plan": kept["plan"],
-    }
-    if "expires_at" in kept:
-        hold = ids.encode_owned("hold", customer_id=customer_id, key=key)
-        body["hold"] = {"id": hold, "expires_at": kept["expires_at"]}
-    body["balances"] = answers.ordered(kept["balances"]) if replayed else kept["balances"]
-    if "value" in kept:
-        body["value"] = kept["value"]
+    decision = answers.owned("dec", customer_id, key)
+    body = answers.AllowedBody(
+        allowed=True,
+        decision=decision,
+        mode=told.mode,
+        customer=ids.encode("cus", customer_id),
+        plan=told.plan,
+        balances=told.balances,
+    )
+    if told.expires_at is not None:
+        body.hold = answers.HoldBody(answers.owned("hold", customer_id, key), told.expires_at)
+    if told.value is not None:
+        body.value = told.value
     headers = [answers.JSON, *answers.identity(customer_id, decision)]
-    headers += answers.limit_headers(kept["balances"], now=now)
+    headers += answers.limit_headers(told.balances, now=now)
     if replayed:
         headers.append(REPLAYED)
     return Answer(200, body, tuple(headers))
@@ -287,10 +311,10 @@ def deny(
     account = work.account
     digest = call.reference.digest
     api_key_id = account.keys[digest].id if digest is not None else None
-    key = answers.digest_uuid(
+    key = answers.digest_id(
         "denial", denied.item.name, denied.code, str(api_key_id), now.strftime("%Y%m%d%H%M")
     )
-    decision = ids.encode_owned("dec", customer_id=account.customer_id, key=key)
+    decision = answers.owned("dec", account.customer_id, key)
     ways_out = remedies(account, denied, items, now=now, offers=catalogue.offers)
     answer = answers.denial(
         account,
@@ -303,17 +327,16 @@ def deny(
     )
     seen = work.denials.get(key)
     if seen is not None:
-        seen["count"] += 1
+        seen.count += 1
     else:
-        work.denials[key] = {
-            "customer_id": account.customer_id,
-            "id": key,
-            "code": denied.code,
-            "meter": denied.item.name,
-            "api_key_id": api_key_id,
-            "gateway_id": catalogue.gateways[call.gateway_key].gateway_id,
-            "count": 1,
-            "requested": denied.item.quantity,
-            "problem": answer.body,
-        }
+        work.denials[key] = DenialRow(
+            account.customer_id,
+            key,
+            denied.code,
+            denied.item.name,
+            api_key_id,
+            catalogue.gateways[call.gateway_key].gateway_id,
+            denied.item.quantity,
+            answer.body,
+        )
     return answer

@@ -1,30 +1,33 @@
-"""The decide loop: take what waits, fill the copies, decide, write once, answer.
+"""The decide loops: take what waits, fill the copies, decide, write once, answer.
 
 Exactness rests on one thing: an answer is given only after the database confirmed, in the
 statement that wrote it, that the versions decided on still stand. Everything else here (copies,
 batches, retries) is about speed and may fail without harm: a copy is dropped, a call decided
 again, and ids make writing twice impossible.
+
+There are a few loops, each with a connection of its own: while the database writes one flight of
+calls (lines.py), the next one is decided.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
 
-from metering.gate import answers, metrics
+from metering.gate import answers, metrics, tally
 from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work
 from metering.gate.catalogue import Catalogue
-from metering.gate.checks import Bounds, decide_check
+from metering.gate.checks import decide_check
 from metering.gate.copies import Copies, names
 from metering.gate.events import count_events
-from metering.gate.filling import fill, look_up
+from metering.gate.filling import fill, look_for_members, look_up
 from metering.gate.holds import decide_closing, expire
-from metering.gate.rows import parameters
+from metering.gate.items import Bounds
+from metering.gate.lines import Flight, Lines
+from metering.gate.parameters import parameters
 from metering.gate.store import Found, Store, Unavailable
 from metering.gate.wire import Problem
 
@@ -33,16 +36,26 @@ LOSSES_BEFORE_LOCK = 3
 EXPIRED_AT_ONCE = 500
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
-Written = tuple[dict[int, Work], int, set[int]]  # by customer, the catalogue's version, confirmed
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the engine takes at once and keeps."""
+    """How much the engine takes at once and keeps; how many flights there are at a time."""
 
     queue: int
     batch: int
     copies: int
+    flights: int = 2
+
+
+@dataclass(slots=True)
+class Written:
+    """What the database said of a write."""
+
+    works: dict[int, Work]
+    decided_on: Catalogue
+    catalogue: int  # its version now
+    held: set[int]  # customers whose answers stand
 
 
 class Overloaded(Exception):
@@ -56,39 +69,48 @@ class Engine:
         self._store = store
         self._bounds = bounds
         self._limits = limits
-        self._waiting: deque[Call] = deque()
-        self._weight = 0
-        self._wake = asyncio.Event()
+        self._lines = Lines(batch=limits.batch)
         self._copies = Copies(max(limits.copies, limits.batch))
         self.catalogue = Catalogue(version=-1)
-        self._current: list[Call] = []
         self._reads_begun = self._reads_done = 0
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stores = [store, *(store.twin() for _ in range(limits.flights - 1))]
 
     def start(self) -> None:
         """Begin to decide; must be called in the running loop."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run()), loop.create_task(self._reap())]
+        self._tasks = [loop.create_task(self._run(store)) for store in self._stores]
+        self._tasks.append(loop.create_task(self._reap()))
 
     async def stop(self) -> None:
         """Stop deciding; what still waits is answered 503."""
+        left = self._lines.all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for call in (*self._current, *self._waiting):
+        for call in (*left, *self._lines.all()):
             self._fail(call, _unavailable())
-        self._waiting.clear()
-        await self._store.close()
+        self._lines.clear()
+        for store in self._stores:
+            await store.close()
 
-    def submit(self, call: Call) -> None:
-        """Put a call in the queue; raises Overloaded where it is full."""
-        if self._weight + call.weight > self._limits.queue:
-            metrics.OVERLOADED.inc()
+    @property
+    def full(self) -> bool:
+        """Whether nothing more can wait: whoever asks now is refused, whatever it is."""
+        return self._lines.weight >= self._limits.queue
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Put calls in their lines, all of them; raises Overloaded where too many wait."""
+        weight, since = 0, asyncio.get_running_loop().time()
+        for call in calls:
+            call.since = since
+            weight += call.weight
+            customer_id = self._copies.customer_of(call.reference)
+            call.queue = call.reference if customer_id is None else customer_id
+        if self._lines.weight + weight > self._limits.queue and self._lines.weight:
             raise Overloaded
-        self._waiting.append(call)
-        self._weight += call.weight
-        self._wake.set()
+        self._lines.put(calls)
 
     async def ready_catalogue(self) -> Catalogue:
         """The catalogue, read where it never was; raises Unavailable."""
@@ -110,65 +132,46 @@ class Engine:
                 self._reads_done = number
         return self.catalogue
 
-    async def _run(self) -> None:
+    async def _run(self, store: Store) -> None:
         while True:
-            await self._wake.wait()
-            batch = self._take()
-            if not batch:
-                self._wake.clear()
-                continue
-            await self._survive(batch)
+            flight = await self._lines.take()
+            if flight.calls:
+                waited = asyncio.get_running_loop().time() - flight.calls[0].since
+                metrics.QUEUE_WAIT.observe(waited)
+            try:
+                await self._survive(flight.calls, flight, store)
+            finally:
+                self._lines.land(flight)
 
-    async def _survive(self, batch: list[Call]) -> None:
-        """Process a batch; whatever happens, each of its calls is answered or waits again."""
-        if not batch:
+    async def _survive(self, calls: list[Call], flight: Flight, store: Store) -> None:
+        """Process calls; whatever happens, each of them is answered or waits again."""
+        if not calls:
             return
-        self._current = batch
         try:
-            await self._process(batch)
+            await self._process(calls, flight, store)
         except Unavailable as error:
             log.warning("database unavailable: %s", error)
             self._copies.clear()
-            for call in batch:
+            for call in calls:
                 call.interrupted = True
-            self._put_back(batch)
+            self._lines.put_back(calls)
             await asyncio.sleep(RETRY_PAUSE_S)
         except Exception as error:
             # The database refused the batch, or a call met a fault of ours: find the culprit, so
             # that its neighbours are answered.
             self._copies.clear()
-            if len(batch) == 1:
+            if len(calls) == 1:
                 log.exception("a call could not be decided")
-                self._fail(batch[0], Problem("internal_error", "Something is wrong on our side."))
+                self._fail(calls[0], Problem("internal_error", "Something is wrong on our side."))
                 return
-            log.warning("a batch of %d is split: %s", len(batch), error)
+            log.warning("a batch of %d is split: %s", len(calls), error)
             metrics.SPLITS.inc()
-            middle = len(batch) // 2
-            for half in (batch[:middle], batch[middle:]):
+            middle = len(calls) // 2
+            for half in (calls[:middle], calls[middle:]):
                 left = [call for call in half if not call.done.done()]
                 for call in left:
                     call.interrupted = True
-                await self._survive(left)
-
-    def _take(self) -> list[Call]:
-        batch: list[Call] = []
-        weight = 0
-        while self._waiting and weight < self._limits.batch:
-            call = self._waiting.popleft()
-            self._weight -= call.weight
-            if call.done.done():
-                continue
-            batch.append(call)
-            weight += call.weight
-        return batch
-
-    def _put_back(self, calls: Sequence[Call]) -> None:
-        for call in reversed(calls):
-            if not call.done.done():
-                self._waiting.appendleft(call)
-                self._weight += call.weight
-        if self._waiting:
-            self._wake.set()
+                await self._survive(left, flight, store)
 
     async def _reap(self) -> None:
         """Answer 503 to calls that waited too long, also while the database hangs."""
@@ -176,7 +179,7 @@ class Engine:
         while True:
             await asyncio.sleep(REAP_EVERY_S)
             now = loop.time()
-            for call in (*self._waiting, *self._current):
+            for call in self._lines.all():
                 if call.deadline <= now:
                     self._fail(call, _unavailable())
 
@@ -188,73 +191,80 @@ class Engine:
             call.refuse(refused)
         call.answer = answers.problem(refused, base_url="")
         call.failure = refused
+        tally.count_refused(call, refused.code)
         call.done.set_result(None)
 
-    async def _process(self, batch: list[Call]) -> None:
-        """Decide a batch; what has lost too often goes alone, under its customer's lock."""
+    async def _process(self, calls: list[Call], flight: Flight, store: Store) -> None:
+        """Decide calls; what has lost too often goes alone, under its customer's lock."""
         stubborn: dict[Reference, list[Call]] = {}
         others: list[Call] = []
-        for call in batch:
+        for call in calls:
             if call.losses >= LOSSES_BEFORE_LOCK:
                 stubborn.setdefault(call.reference, []).append(call)
             else:
                 others.append(call)
         if others:
-            await self._round(others)
-        for calls in stubborn.values():
-            await fill(calls, self._copies, self._store, now=datetime.now(UTC))
-            customer_id = self._copies.customer_of(calls[0].reference)
+            await self._conclude(await self._write(others, flight, store), store)
+        for lost in stubborn.values():
+            await fill(lost, self._copies, store, now=datetime.now(UTC))
+            customer_id = self._copies.customer_of(lost[0].reference)
             if customer_id is None:
-                await self._round(calls)
+                await self._conclude(await self._write(lost, flight, store), store)
                 continue
-            async with self._store.locked(customer_id):
+            async with store.locked(customer_id):
                 self._copies.drop(customer_id)
-                written = await self._write(calls)
-            await self._conclude(written)  # the commit is behind us only here
+                written = await self._write(lost, flight, store)
+            await self._conclude(written, store)  # the commit is behind us only here
 
-    async def _round(self, batch: list[Call]) -> None:
-        await self._conclude(await self._write(batch))
-
-    async def _write(self, batch: list[Call]) -> Written:
-        """Decide a batch and write it. Nobody is answered yet: a commit may still be ahead."""
+    async def _write(self, calls: list[Call], flight: Flight, store: Store) -> Written:
+        """Decide calls and write them. Nobody is answered yet: a commit may still be ahead."""
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
-            await self.ready_catalogue()
-            await fill(batch, self._copies, self._store, now=now)
-            found = await look_up(batch, self._copies, self._store, now=now)
-            works = self._group(batch)
-            await self._expire(works, now)
+            catalogue = await self.ready_catalogue()
+            await fill(calls, self._copies, store, now=now)
+            if catalogue.counts_members:
+                await look_for_members(calls, self._copies, store, catalogue=catalogue, now=now)
+            found = await look_up(calls, self._copies, store, now=now)
+            works = self._group(calls, flight)
+            await self._expire(works, now, store)
             for work in works.values():
-                self._decide(work, found, now)
+                self._decide(work, catalogue, found, now)
             if not works:
-                return works, self.catalogue.version, set()
-            catalogue, held = await self._store.write(
-                parameters(works.values(), catalogue=self.catalogue.version, now=now)
-            )
-        metrics.BATCH.observe(len(batch))
-        return works, catalogue, held
+                return Written(works, catalogue, catalogue.version, set())
+            with metrics.WRITE.time():
+                version, held = await store.write(
+                    *parameters(works.values(), catalogue=catalogue.version, now=now)
+                )
+        metrics.BATCH.observe(len(calls))
+        return Written(works, catalogue, version, held)
 
-    async def _conclude(self, written: Written) -> None:
+    async def _conclude(self, written: Written, store: Store) -> None:
         """Answer whom the database confirmed, and let the others wait for another round."""
-        works, catalogue, held = written
-        self._answer(works, held)
-        if catalogue != self.catalogue.version:
-            self.catalogue = await self._store.read_catalogue()
+        self._answer(written)
+        if written.catalogue != written.decided_on.version:
+            self.catalogue = await store.read_catalogue()
 
-    def _group(self, batch: Sequence[Call]) -> dict[int, Work]:
+    def _group(self, calls: Sequence[Call], flight: Flight) -> dict[int, Work]:
+        """The work of each customer; a customer of another flight waits for that one to land."""
         works: dict[int, Work] = {}
-        for call in batch:
+        early: list[Call] = []
+        for call in calls:
             account = self._copies.of(call.reference)
             if account is None or not names(call.reference, account):
                 self._fail(call, _unknown(call))
                 continue
-            work = works.get(account.customer_id)
+            customer_id = account.customer_id
+            work = works.get(customer_id)
             if work is None:
-                work = works[account.customer_id] = Work(account)
+                if not self._lines.claim(call, customer_id, flight):
+                    early.append(call)
+                    continue
+                work = works[customer_id] = Work(account)
             work.calls.append(call)
+        self._lines.put_back(early)
         return works
 
-    async def _expire(self, works: dict[int, Work], now: datetime) -> None:
+    async def _expire(self, works: dict[int, Work], now: datetime, store: Store) -> None:
         due = [
             customer_id
             for customer_id, work in works.items()
@@ -264,40 +274,35 @@ class Engine:
             return
         for customer_id in due:
             works[customer_id].forget = True
-        for customer_id, key, allocation in await self._store.read_expired_holds(
+        for customer_id, key, allocation in await store.read_expired_holds(
             due, now=now, most=EXPIRED_AT_ONCE
         ):
             expire(works[customer_id], key, allocation)
-            metrics.EXPIRED.inc()
 
-    def _decide(self, work: Work, found: dict[tuple[int, UUID], Found], now: datetime) -> None:
-        for call in list(work.calls):
+    def _decide(
+        self,
+        work: Work,
+        catalogue: Catalogue,
+        found: dict[tuple[int, str], Found],
+        now: datetime,
+    ) -> None:
+        for call in tuple(work.calls):
             if call.done.done():
                 continue  # answered 503 meanwhile: its answer must not change any more
             try:
-                self.catalogue.caller(call.gateway_key, now=now)
+                catalogue.caller(call.gateway_key, now=now)
                 if isinstance(call, Check):
                     call.answer = decide_check(
-                        call,
-                        work,
-                        catalogue=self.catalogue,
-                        found=found,
-                        now=now,
-                        bounds=self._bounds,
+                        call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
                     )
                 elif isinstance(call, Closing):
                     call.answer = decide_closing(
-                        call, work, catalogue=self.catalogue, found=found, now=now
+                        call, work, catalogue=catalogue, found=found, now=now
                     )
                 elif isinstance(call, Reported):
                     call.fates.clear()
                     count_events(
-                        call,
-                        work,
-                        catalogue=self.catalogue,
-                        found=found,
-                        now=now,
-                        bounds=self._bounds,
+                        call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
                     )
                 call.failure = None
             except Problem as refused:
@@ -305,10 +310,11 @@ class Engine:
                 call.answer = answers.problem(refused, base_url="")
                 call.failure = refused
 
-    def _answer(self, works: dict[int, Work], held: set[int]) -> None:
+    def _answer(self, written: Written) -> None:
         lost: list[Call] = []
-        for customer_id, work in works.items():
-            if customer_id not in held:
+        tally.count_landed(written.works[each] for each in written.works.keys() & written.held)
+        for customer_id, work in written.works.items():
+            if customer_id not in written.held:
                 self._copies.drop(customer_id)
                 lost += work.calls
                 for call in work.calls:
@@ -318,15 +324,26 @@ class Engine:
             if work.forget:
                 self._copies.drop(customer_id)
             elif work.writes:
-                work.account.version += 1
-                for key in work.deltas.balances:
-                    balance = work.account.balances.get(key)
-                    if balance is not None:
-                        balance.stored = True
+                _settle_in(work)
             for call in work.calls:
                 if not call.done.done():
                     call.done.set_result(None)
-        self._put_back(lost)
+        if lost:
+            self._lines.put_back(lost)
+
+
+def _settle_in(work: Work) -> None:
+    """Let the copy be what was written."""
+    account = work.account
+    account.version += 1
+    for key in work.deltas.balances:
+        balance = account.balances.get(key)
+        if balance is not None:
+            balance.stored = True
+    for closed in work.closings:
+        account.holds.pop(closed, None)
+    for opened, hold in work.opened.items():
+        account.know_hold(opened, hold)
 
 
 def _unknown(call: Call) -> Problem:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from accounts.domain import ids
-from metering.domain.burndown import take
-from metering.domain.meters import QuantityInvalid, matches, quantity_of, whole_quantity
+from metering.domain.aggregates import Counted
+from metering.domain.counting import QUANTITY
+from metering.domain.meters import MeterTerms, QuantityInvalid, matches, whole_quantity
+from metering.domain.readings import Reading
 from metering.gate import answers
-from metering.gate.calls import Closing, Fate, Reported, Used, Work
+from metering.gate.calls import ACCEPTED, DUPLICATE, Closing, Fate, Reported, Used, Work
 from metering.gate.catalogue import Catalogue
-from metering.gate.checks import Bounds, add_event, check_credential, occurred_at
-from metering.gate.holds import settle
+from metering.gate.checks import add_event, check_credential, count
+from metering.gate.holds import close, hold_of, settle
+from metering.gate.items import Bounds, counted, occurred_at
+from metering.gate.rows import EventRow
 from metering.gate.store import Found
 from metering.gate.wire import EventBody, ItemBody, Problem, SettleBody, aware
-
-QUANTITY = "quantity"
 
 
 def count_events(
@@ -26,7 +28,7 @@ def count_events(
     work: Work,
     *,
     catalogue: Catalogue,
-    found: Mapping[tuple[int, UUID], Found],
+    found: Mapping[tuple[int, str], Found],
     now: datetime,
     bounds: Bounds,
 ) -> None:
@@ -58,100 +60,120 @@ def count_events(
 def _count(
     call: Reported,
     event: EventBody,
-    key: UUID,
+    key: str,
     work: Work,
     *,
     catalogue: Catalogue,
-    found: Mapping[tuple[int, UUID], Found],
+    found: Mapping[tuple[int, str], Found],
     now: datetime,
     bounds: Bounds,
     key_id: int | None,
 ) -> Fate:
     account = work.account
-    data = dict(event.data or {})
-    print_ = answers.fingerprint(event.type, data)
-    hold_id = data.pop("hold", None)
-    if hold_id is not None:
-        return _settle(call, event, data, hold_id, work, catalogue=catalogue, found=found, now=now)
-    at = occurred_at(aware(event.time, param="time"), now=now, bounds=bounds)
+    data = event.data
+    print_ = fingerprint(event.type, data)
+    if data is not None and "hold" in data:
+        return _settle(call, event, data, work, catalogue=catalogue, found=found, now=now)
+    at = now
+    if event.time is not None:
+        at = occurred_at(aware(event.time, param="time"), now=now, bounds=bounds)
     used = work.used.get(key)
-    row = found.get((account.customer_id, key))
+    row = found.get((account.customer_id, key)) if found else None
     if used is not None or row is not None:
         first = used.fingerprint if used is not None else _first_print(row)
         if first == print_:
-            return Fate("duplicate")
+            return DUPLICATE
         raise Problem("id_reused", f"The id {event.id!r} was used before with another body.")
-    usage = _usage(event, data, catalogue)
-    allocation = {
-        str(meter_id): take(
-            account, work.deltas, meter_id=meter_id, quantity=quantity, at=at, hold=False
-        )
-        for meter_id, quantity in usage.items()
-    }
+    usage: dict[str, Counted] = {}
+    paid_by: dict[str, Any] = {}
+    for meter, value in usage_of(event, data or {}, catalogue, at=at):
+        name = str(meter.id)
+        usage[name] = value
+        counts: int | Reading = int(value) if meter.adds_up else Reading(meter.aggregation, value)
+        burned = count(account, work.deltas, meter.id, counts, at=at)
+        if burned:
+            paid_by[name] = {"grants": burned}
     add_event(
         work,
-        {
-            "customer_id": account.customer_id,
-            "id": key,
-            "source": event.source,
-            "external_id": event.id,
-            "properties": data or None,
-            "fingerprint": print_,
-            "gateway_id": catalogue.gateways[call.gateway_key].gateway_id,
-            "api_key_id": key_id,
-        },
-        allocation,
+        EventRow(
+            account.customer_id,
+            key,
+            event.source,
+            event.id,
+            event.type,
+            usage,
+            print_,
+            catalogue.gateways[call.gateway_key].gateway_id,
+            api_key_id=key_id,
+            occurred_at=None if at is now else at,
+            properties=data or None,
+            paid_by=paid_by or None,
+        ),
         at=at,
         catalogue=catalogue,
-        type_=event.type,
     )
     work.new_ids.append(key)
-    work.used[key] = Used(print_, None)
-    return Fate("accepted")
+    work.used[key] = Used(print_)
+    return ACCEPTED
 
 
-def _usage(event: EventBody, data: Mapping[str, Any], catalogue: Catalogue) -> dict[int, int]:
-    """Meter id -> quantity of one event; raises Problem where it cannot be counted."""
+@lru_cache(maxsize=1_024)
+def _print_of_nothing(type_: str) -> int:
+    return answers.fingerprint(type_, {})
+
+
+def fingerprint(type_: str, data: Mapping[str, Any] | None) -> int:
+    """What a repeat of an event's id must equal."""
+    return answers.fingerprint(type_, data) if data else _print_of_nothing(type_)
+
+
+def usage_of(
+    event: EventBody, data: Mapping[str, Any], catalogue: Catalogue, *, at: datetime
+) -> list[tuple[MeterTerms, Counted]]:
+    """The meters that count one event, and as what; raises Problem where it cannot be counted."""
     known = catalogue.meters_by_type.get(event.type)
     if known is None:
         near = [name for name in catalogue.meters_by_type if name.startswith(event.type[:4])][:3]
         hint = f" Known types like it: {', '.join(near)}." if near else ""
         raise Problem("meter_unknown", f"No meter counts events of type {event.type!r}.{hint}")
-    matched = [meter for meter in known if matches(meter, type=event.type, properties=data)]
-    try:
-        if QUANTITY in data and not any(m.value_property == QUANTITY for m in matched):
-            quantity = whole_quantity(data[QUANTITY], param="data.quantity")
-            return {meter.id: quantity for meter in matched}
-        return {meter.id: quantity_of(meter, data) for meter in matched}
-    except QuantityInvalid as error:
-        raise Problem("quantity_invalid", error.detail, param=error.param) from error
+    matched = [meter for meter in known if matches(meter, type=event.type, properties=data, at=at)]
+    plain = None
+    if QUANTITY in data and not any(meter.value_property == QUANTITY for meter in matched):
+        try:
+            plain = whole_quantity(data[QUANTITY], param="data.quantity")
+        except QuantityInvalid as error:
+            raise Problem("quantity_invalid", error.detail, param=error.param) from error
+    return [
+        (meter, counted(meter, data, at=at) if plain is None or not meter.takes_quantity else plain)
+        for meter in matched
+    ]
 
 
 def _settle(
     call: Reported,
     event: EventBody,
-    data: dict[str, Any],
-    hold_id: object,
+    data: Mapping[str, Any],
     work: Work,
     *,
     catalogue: Catalogue,
-    found: Mapping[tuple[int, UUID], Found],
+    found: Mapping[tuple[int, str], Found],
     now: datetime,
 ) -> Fate:
     """An event that names a hold settles it with what it counts as."""
     account = work.account
-    customer_id, key = hold_key(hold_id)
-    hold = found.get((customer_id, key))
-    if customer_id != account.customer_id or hold is None or hold.state is None:
+    data = dict(data)
+    customer_id, key = hold_key(data.pop("hold"))
+    hold = hold_of(work, key, found)
+    if customer_id != account.customer_id or hold is None:
         raise Problem("not_found", "The customer has no such hold.", param="data.hold")
     if key in work.used or hold.state == "settled":
-        return Fate("duplicate")
+        return DUPLICATE
     if hold.state == "released":
         raise Problem("hold_released", "The hold was released.", param="data.hold")
     usage = {
-        catalogue.meters_by_id[meter_id].key: quantity
-        for meter_id, quantity in _usage(event, data, catalogue).items()
-        if str(meter_id) in hold.items
+        meter.key: int(quantity)
+        for meter, quantity in usage_of(event, data, catalogue, at=now)
+        if str(meter.id) in hold.items
     }
     if not usage:
         raise Problem("meter_unknown", "The event counts on no meter of the hold.")
@@ -169,22 +191,26 @@ def _settle(
         key=key,
         body=body,
     )
-    kept = settle(closing, work, hold, body, catalogue=catalogue, now=now)
+    said, _ = settle(closing, work, hold, body, catalogue=catalogue, now=now)
     print_ = answers.fingerprint("settle", [None, sorted(usage.items()), body.properties])
-    work.closings[key] |= {"closing": kept, "closing_fingerprint": print_}
-    work.used[key] = Used(print_, kept, closing=True)
-    return Fate("accepted")
+    encoded = answers.encode(said)
+    close(work, key, closing=encoded, fingerprint=print_)
+    work.used[key] = Used(print_, closing=encoded)
+    return ACCEPTED
 
 
-def hold_key(hold_id: object) -> tuple[int, UUID]:
+def hold_key(hold_id: object) -> tuple[int, str]:
     """The customer and key of a hold's public id; raises Problem."""
     try:
-        return ids.decode_owned("hold", hold_id if isinstance(hold_id, str) else "")
+        customer_id, key = ids.decode_owned("hold", hold_id if isinstance(hold_id, str) else "")
     except ids.IdMalformed as error:
         raise Problem("not_found", "That is not a hold's id.", param="data.hold") from error
+    return customer_id, key.hex
 
 
 def _first_print(row: Found | None) -> int | None:
     if row is None:
         return None
-    return row.event_fingerprint if row.event_found else row.fingerprint
+    if row.event_fingerprint is not None or row.hold is None:
+        return row.event_fingerprint
+    return row.hold.fingerprint

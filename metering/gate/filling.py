@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from uuid import UUID
 
-from metering.gate.calls import Call, Check, Closing, Reported
+from metering.domain.meters import Aggregation, QuantityInvalid, counted_of
+from metering.gate.calls import Call, Check, Closing, Reference, Reported
+from metering.gate.catalogue import Catalogue
 from metering.gate.copies import Copies, names
 from metering.gate.events import hold_key
+from metering.gate.rows import Member
 from metering.gate.store import Found, Store
 from metering.gate.wire import Problem
 
@@ -48,15 +50,17 @@ async def fill(batch: Sequence[Call], copies: Copies, store: Store, *, now: date
 
 async def look_up(
     batch: Sequence[Call], copies: Copies, store: Store, *, now: datetime
-) -> dict[tuple[int, UUID], Found]:
-    """Read what ids were used for: always of holds to be closed, else where a round was lost."""
-    wanted: set[tuple[int, UUID]] = set()
+) -> dict[tuple[int, str], Found]:
+    """Read what ids were used for: of holds that are not known, else where a round was lost."""
+    wanted: set[tuple[int, str]] = set()
     for call in batch:
         customer_id = copies.customer_of(call.reference)
         if customer_id is None:
             continue
         if isinstance(call, Closing):
-            wanted.add((customer_id, call.key))
+            account = copies.of(call.reference)
+            if call.look_up or account is None or call.key not in account.holds:
+                wanted.add((customer_id, call.key))
         elif isinstance(call, Check):
             if call.look_up and call.key is not None:
                 wanted.add((customer_id, call.key))
@@ -76,8 +80,8 @@ def _earliest(call: Call) -> datetime | None:
     return min(aware, default=None)
 
 
-def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, UUID]]:
-    wanted: set[tuple[int, UUID]] = set()
+def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, str]]:
+    wanted: set[tuple[int, str]] = set()
     for _, event, key in call.events:
         if call.look_up:
             wanted.add((customer_id, key))
@@ -90,3 +94,57 @@ def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, UUID]]:
             if owner == customer_id:
                 wanted.add((customer_id, held))
     return wanted
+
+
+async def look_for_members(
+    batch: Sequence[Call], copies: Copies, store: Store, *, catalogue: Catalogue, now: datetime
+) -> None:
+    """Read which members of unique meters were seen before, of those that the batch counts.
+
+    Afterwards what is not in a copy's `members` was not seen in its window.
+    """
+    wanted: list[Member] = []
+    for call in batch:
+        account = copies.of(call.reference)
+        if account is None or not names(call.reference, account):
+            continue
+        for meter_id, member, at in _members(call, catalogue, now=now):
+            for terms in account.terms.get(meter_id, ()):
+                start_at, _ = account.window(terms, at=at)
+                if member not in account.members.get((meter_id, terms.window, start_at), ()):
+                    wanted.append(
+                        Member(account.customer_id, meter_id, terms.window, start_at, member)
+                    )
+    if not wanted:
+        return
+    for customer_id, key, member in await store.read_members(wanted):
+        account = copies.of(Reference(customer_id=customer_id))
+        if account is not None:
+            account.members.setdefault(key, set()).add(member)
+
+
+def _members(
+    call: Call, catalogue: Catalogue, *, now: datetime
+) -> Iterator[tuple[int, str, datetime]]:
+    """The members that a call counts, with their meter and moment."""
+    if isinstance(call, Check):
+        asked = [catalogue.meters.get(each.meter) for each in call.asked]
+        said = [(call.body.properties or {}, call.body.time or now, asked)]
+    elif isinstance(call, Reported):
+        said = [
+            (event.data or {}, event.time or now, [*catalogue.meters_by_type.get(event.type, ())])
+            for _, event, _ in call.events
+        ]
+    else:
+        return
+    for properties, at, meters in said:
+        if at.tzinfo is None:
+            continue  # refused when it is decided
+        for meter in meters:
+            if meter is None or meter.aggregation is not Aggregation.UNIQUE:
+                continue
+            try:
+                member = counted_of(catalogue.meter_at(meter.id, at), properties, at=at)
+            except QuantityInvalid:
+                continue  # likewise
+            yield meter.id, str(member), at

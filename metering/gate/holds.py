@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from accounts.domain import ids
-from metering.domain.burndown import give_back, take
+from metering.domain.account import HoldState
+from metering.domain.burndown import give_back, use
+from metering.domain.told import BalanceTold
 from metering.gate import answers
 from metering.gate.answers import Answer
 from metering.gate.calls import Closing, Used, Work
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import REPLAYED, add_event
+from metering.gate.rows import ClosingRow, EventRow
 from metering.gate.store import Found
 from metering.gate.wire import Problem, SettleBody
 
@@ -23,91 +25,110 @@ def decide_closing(
     work: Work,
     *,
     catalogue: Catalogue,
-    found: Mapping[tuple[int, UUID], Found],
+    found: Mapping[tuple[int, str], Found],
     now: datetime,
 ) -> Answer:
     """Answer one closing of a hold and gather in `work` what it changes."""
-    hold = found.get((work.account.customer_id, call.key))
-    if hold is None or hold.state is None:
+    hold = hold_of(work, call.key, found)
+    if hold is None:
         raise Problem("not_found", "There is no hold with this id.")
     if call.action == "read":
         return _read(call, hold, now=now)
     print_ = answers.fingerprint(call.action, _content(call))
     twin = work.used.get(call.key)
-    if twin is not None and twin.fingerprint == print_ and twin.answer is not None:
-        return _render(twin.answer, now=now, replayed=True)
+    if twin is not None and twin.fingerprint == print_ and twin.closing is not None:
+        return _render(twin.closing, replayed=True)
     if twin is not None:
         raise Problem("id_in_use", "This hold is being closed by another call of the same moment.")
     state = _state(hold, now)
     if state in ("settled", "released"):
-        return _repeat(call, hold, state, print_, now=now)
-    assert hold.expires_at is not None
+        return _repeat(call, hold, state, print_)
     match call.action:
         case "settle":
-            kept = settle(call, work, hold, call.body or SettleBody(), catalogue=catalogue, now=now)
+            body, balances = settle(
+                call, work, hold, call.body or SettleBody(), catalogue=catalogue, now=now
+            )
         case "release":
-            kept = _release(call, work, hold, catalogue=catalogue, now=now)
+            body, balances = _release(call, work, hold, catalogue=catalogue, now=now)
         case _:
-            kept = _extend(call, work, hold, now=now)
+            body, balances = _extend(call, work, hold, now=now), ()
+    said = answers.encode(body)
     if call.action != "extend":
-        work.closings[call.key] |= {"closing": kept, "closing_fingerprint": print_}
-    work.used[call.key] = Used(print_, kept, closing=True)
-    return _render(kept, now=now)
+        close(work, call.key, closing=said, fingerprint=print_)
+    work.used[call.key] = Used(print_, closing=said)
+    return _render(said, balances, now=now)
+
+
+def hold_of(work: Work, key: str, found: Mapping[tuple[int, str], Found]) -> HoldState | None:
+    """A hold as it stands: looked up, or known to be open."""
+    row = found.get((work.account.customer_id, key))
+    if row is not None:
+        return row.hold
+    return work.account.holds.get(key)
+
+
+def close(work: Work, key: str, *, closing: bytes, fingerprint: int) -> None:
+    """Note what the closing of a hold was answered, for its repeats."""
+    row = work.closings[key]
+    row.closing, row.fingerprint = closing.decode(), fingerprint
 
 
 def settle(
     call: Closing,
     work: Work,
-    hold: Found,
+    hold: HoldState,
     body: SettleBody,
     *,
     catalogue: Catalogue,
     now: datetime,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Sequence[BalanceTold]]:
     """Charge what was really used and free the rest; past its time the usage still counts."""
     account = work.account
     actual = _actual(body, hold, catalogue)
     late = _state(hold, now) == "expired"
     _give_back(work, call.key, hold)
-    allocation = {
-        str(meter_id): take(
-            account, work.deltas, meter_id=meter_id, quantity=quantity, at=now, hold=False
-        )
-        for meter_id, quantity in actual.items()
-    }
+    paid_by: dict[str, Any] = {}
+    for meter_id, quantity in actual.items():
+        burned = use(account, work.deltas, meter_id=meter_id, quantity=quantity, at=now)
+        if burned:
+            paid_by[str(meter_id)] = {"grants": burned}
     over = any(quantity > hold.items.get(str(m), 0) for m, quantity in actual.items())
     properties = hold.properties
     if body.properties is not None:
         properties = (properties or {}) | body.properties
-    row = {
-        "customer_id": account.customer_id,
-        "id": call.key,
-        "source": hold.source,
-        "external_id": hold.external_id,
-        "properties": properties,
-        "fingerprint": hold.fingerprint,
-        "gateway_id": catalogue.gateways[call.gateway_key].gateway_id,
-        "api_key_id": hold.api_key_id,
-        "from_hold": True,
-        "late": late,
-        "over_hold": over,
-    }
-    add_event(work, row, allocation, at=now, catalogue=catalogue)
+    row = EventRow(
+        account.customer_id,
+        call.key,
+        hold.source,
+        hold.external_id,
+        catalogue.meters_by_id[next(iter(actual))].event_type if actual else "",
+        {str(meter_id): quantity for meter_id, quantity in actual.items()},
+        hold.fingerprint,
+        catalogue.gateways[call.gateway_key].gateway_id,
+        api_key_id=hold.api_key_id,
+        properties=properties,
+        paid_by=paid_by or None,
+        from_hold=True,
+        late=late,
+        over_hold=over,
+    )
+    add_event(work, row, at=now, catalogue=catalogue)
     _close(work, call.key, "settled")
+    balances = answers.balances_of(account, actual, at=now, catalogue=catalogue)
     return {
         "hold": _hold_body(call, "settled", hold),
-        "event": ids.encode_owned("evt", customer_id=account.customer_id, key=call.key),
+        "event": answers.owned("evt", account.customer_id, call.key),
         "items": [
             {"meter": catalogue.meters_by_id[m].key, "quantity": quantity}
             for m, quantity in actual.items()
         ],
         "over_hold": over,
         "late": late,
-        "balances": answers.balances_of(account, actual, at=now, catalogue=catalogue),
-    }
+        "balances": balances,
+    }, balances
 
 
-def expire(work: Work, key: UUID, allocation: Mapping[str, Any]) -> None:
+def expire(work: Work, key: str, allocation: Mapping[str, Any]) -> None:
     """Give back a hold whose time is over."""
     for meter_id, part in allocation.items():
         give_back(work.account, work.deltas, meter_id=int(meter_id), allocation=part)
@@ -116,21 +137,18 @@ def expire(work: Work, key: UUID, allocation: Mapping[str, Any]) -> None:
 
 
 def _release(
-    call: Closing, work: Work, hold: Found, *, catalogue: Catalogue, now: datetime
-) -> dict[str, Any]:
+    call: Closing, work: Work, hold: HoldState, *, catalogue: Catalogue, now: datetime
+) -> tuple[dict[str, Any], Sequence[BalanceTold]]:
     _give_back(work, call.key, hold)
     _close(work, call.key, "released")
     meter_ids = [int(meter_id) for meter_id in hold.items]
-    return {
-        "hold": _hold_body(call, "released", hold),
-        "balances": answers.balances_of(work.account, meter_ids, at=now, catalogue=catalogue),
-    }
+    balances = answers.balances_of(work.account, meter_ids, at=now, catalogue=catalogue)
+    return {"hold": _hold_body(call, "released", hold), "balances": balances}, balances
 
 
-def _extend(call: Closing, work: Work, hold: Found, *, now: datetime) -> dict[str, Any]:
+def _extend(call: Closing, work: Work, hold: HoldState, *, now: datetime) -> dict[str, Any]:
     if _state(hold, now) == "expired":
         raise Problem("hold_expired", "The hold has expired; open a new one.")
-    assert hold.expires_at is not None
     # Never shorter: a repeated or belated extension takes nothing away.
     expires_at = max(hold.expires_at, now + timedelta(seconds=call.ttl))
     _close(work, call.key, "open", expires_at=expires_at)
@@ -139,10 +157,10 @@ def _extend(call: Closing, work: Work, hold: Found, *, now: datetime) -> dict[st
     return {"hold": body | {"expires_at": answers.stamp(expires_at)}}
 
 
-def _repeat(call: Closing, hold: Found, state: str, print_: int, *, now: datetime) -> Answer:
+def _repeat(call: Closing, hold: HoldState, state: str, print_: int) -> Answer:
     """Answer as the first time; raises Problem for another wish than the first."""
-    if hold.closing_fingerprint == print_:
-        return _render(hold.closing, now=now, replayed=True)
+    if hold.closing_fingerprint == print_ and hold.closing is not None:
+        return _render(hold.closing.encode(), replayed=True)
     if state == "released":
         raise Problem("hold_released", "The hold was released: report usage as an event.")
     if call.action == "settle":
@@ -150,14 +168,12 @@ def _repeat(call: Closing, hold: Found, state: str, print_: int, *, now: datetim
     raise Problem("hold_settled", "The hold has been settled.")
 
 
-def _read(call: Closing, hold: Found, *, now: datetime) -> Answer:
+def _read(call: Closing, hold: HoldState, *, now: datetime) -> Answer:
     body = _hold_body(call, _state(hold, now), hold)
     return Answer(200, {"hold": body | {"expires_at": answers.stamp(hold.expires_at)}})
 
 
-def _state(hold: Found, now: datetime) -> str:
-    assert hold.state is not None
-    assert hold.expires_at is not None
+def _state(hold: HoldState, now: datetime) -> str:
     return "expired" if hold.state == "open" and hold.expires_at <= now else hold.state
 
 
@@ -168,7 +184,7 @@ def _content(call: Closing) -> object:
     return [call.body.quantity, items, call.body.properties]
 
 
-def _actual(body: SettleBody, hold: Found, catalogue: Catalogue) -> dict[int, int]:
+def _actual(body: SettleBody, hold: HoldState, catalogue: Catalogue) -> dict[int, int]:
     """Meter id -> quantity really used; raises Problem where it does not fit the hold."""
     if body.items is not None:
         if body.quantity is not None:
@@ -189,36 +205,36 @@ def _actual(body: SettleBody, hold: Found, catalogue: Catalogue) -> dict[int, in
     return {int(next(iter(hold.items))): body.quantity}
 
 
-def _give_back(work: Work, key: UUID, hold: Found) -> None:
+def _give_back(work: Work, key: str, hold: HoldState) -> None:
     if hold.state != "open" or key in work.expired:
         return  # what it reserved is free already
     for meter_id, part in hold.allocation.items():
         give_back(work.account, work.deltas, meter_id=int(meter_id), allocation=part)
 
 
-def _close(work: Work, key: UUID, state: str, *, expires_at: datetime | None = None) -> None:
-    work.closings[key] = {
-        "customer_id": work.account.customer_id,
-        "id": key,
-        "state": state,
-        "expires_at": expires_at,
-        "closing": None,
-        "closing_fingerprint": None,
-    }
+def _close(work: Work, key: str, state: str, *, expires_at: datetime | None = None) -> None:
+    work.closings[key] = ClosingRow(work.account.customer_id, key, state, expires_at)
 
 
-def _hold_body(call: Closing, state: str, hold: Found) -> dict[str, Any]:
+def _hold_body(call: Closing, state: str, hold: HoldState) -> dict[str, Any]:
     return {
-        "id": ids.encode_owned("hold", customer_id=call.customer_id, key=call.key),
+        "id": answers.owned("hold", call.customer_id, call.key),
         "state": state,
         "customer": ids.encode("cus", call.customer_id),
         "opened_at": answers.stamp(hold.opened_at),
     }
 
 
-def _render(kept: Mapping[str, Any], *, now: datetime, replayed: bool = False) -> Answer:
-    headers = [answers.JSON, *answers.limit_headers(kept.get("balances", ()), now=now)]
+def _render(
+    said: bytes,
+    balances: Sequence[BalanceTold] = (),
+    *,
+    now: datetime | None = None,
+    replayed: bool = False,
+) -> Answer:
+    headers = [answers.JSON]
+    if now is not None:
+        headers += answers.limit_headers(balances, now=now)
     if replayed:
         headers.append(REPLAYED)
-        kept = answers.ordered(kept)
-    return Answer(200, kept, tuple(headers))
+    return Answer(200, said, tuple(headers))

@@ -1,4 +1,4 @@
-"""What the gate shows to Prometheus."""
+"""What the gate shows to Prometheus; decisions are counted in metering.gate.tally."""
 
 from __future__ import annotations
 
@@ -9,8 +9,26 @@ ANSWERS = Counter("farebox_gate_answers", "Answers of the gate", ["path", "statu
 ANSWER_TIME = Histogram(
     "farebox_gate_answer_seconds", "From the request's last byte to the answer", buckets=_TIME
 )
+DECISIONS = Counter(
+    "farebox_gate_decisions",
+    "Calls decided, by mode (or what is done with a hold) and code (allowed, or the problem's)",
+    ["mode", "code"],
+)
+EVENTS = Counter("farebox_gate_events", "Reported events, by what became of them", ["outcome"])
+REPLAYS = Counter("farebox_gate_replays", "Calls whose id was answered before")
 TRANSACTION = Histogram(
     "farebox_gate_round_seconds", "Fill, decide and write of one batch", buckets=_TIME
+)
+WRITE = Histogram(
+    "farebox_gate_transaction_seconds", "The write of one batch, its commit included", buckets=_TIME
+)
+QUEUE_WAIT = Histogram(
+    "farebox_gate_queue_seconds", "How long the first call of a batch had waited", buckets=_TIME
+)
+LOCK_WAIT = Histogram(
+    "farebox_gate_lock_seconds",
+    "Until a customer's row was locked, for calls that had lost too often",
+    buckets=_TIME,
 )
 BATCH = Histogram(
     "farebox_gate_batch_calls",
@@ -19,5 +37,9 @@ BATCH = Histogram(
 )
 LOST = Counter("farebox_gate_lost", "Calls decided again because their customer had changed")
 SPLITS = Counter("farebox_gate_splits", "Batches that the database refused and that were split")
-OVERLOADED = Counter("farebox_gate_overloaded", "Calls refused because too many waited")
+QUARANTINED = Counter("farebox_gate_quarantined", "Refused events that were kept")
+UNQUARANTINED = Counter(
+    "farebox_gate_unquarantined", "Refused events that could be mended, but for which was no room"
+)
+OVERLOADED = Counter("farebox_gate_overloaded", "Requests refused because too many calls waited")
 EXPIRED = Counter("farebox_gate_expired_holds", "Holds given back because their time was over")

@@ -1,69 +1,142 @@
-"""The parameters of write_batch.sql, from what a batch gathered."""
+"""The rows that a batch reads and writes.
+
+They go as JSON lists; their members have one letter there, because names would be half of what is
+sent and read. What is at its default is left out, and is null in SQL.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from typing import Any
 
-from metering.gate.answers import encode
-from metering.gate.calls import Work
-from metering.gate.store import horizon
+import msgspec
+from msgspec import field
+
+from metering.domain.aggregates import Counted
+
+DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
+encode = msgspec.json.Encoder(uuid_format="canonical").encode
 
 
-def parameters(works: Iterable[Work], *, catalogue: int, now: datetime) -> dict[str, Any]:
-    """Make the statement's parameters; rows are sorted by customer so that locks have one order."""
-    rows: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "customers", "ids", "balances", "new_balances", "grants", "events", "holds",
-            "closings", "denials", "deltas",
-        )
-    }  # fmt: skip
-    for work in sorted(works, key=lambda each: each.account.customer_id):
-        customer_id = work.account.customer_id
-        rows["customers"].append(
-            {"customer_id": customer_id, "version": work.account.version, "writes": work.writes}
-        )
-        rows["ids"] += [{"customer_id": customer_id, "id": key} for key in work.new_ids]
-        for (meter_id, window, start_at), change in work.deltas.balances.items():
-            rows["balances" if change.stored else "new_balances"].append(
-                {
-                    "customer_id": customer_id,
-                    "meter_id": meter_id,
-                    "window": window,
-                    "start_at": start_at,
-                    "end_at": change.end_at,
-                    "used": change.used,
-                    "grant_used": change.grant_used,
-                    "held": change.held,
-                    "grant_held": change.grant_held,
-                }
-            )
-        rows["grants"] += [
-            {"customer_id": customer_id, "id": grant_id, "used": used, "held": held}
-            for grant_id, (used, held) in work.deltas.grants.items()
-        ]
-        rows["events"] += work.events
-        rows["holds"] += work.holds
-        rows["closings"] += work.closings.values()
-        rows["denials"] += [work.denials[key] for key in sorted(work.denials)]
-        rows["deltas"] += [
-            {
-                "customer_id": customer_id,
-                "meter_id": meter_id,
-                "start_s": start_s,
-                "dimensions": dimensions,
-                "quantity": quantity,
-                "events": events,
-            }
-            for (meter_id, start_s, _), (dimensions, quantity, events) in work.rollups.items()
-        ]
-    encoded: dict[str, Any] = {name: encode(each).decode() for name, each in rows.items()}
-    today = now.date()
-    return encoded | {
-        "catalogue": catalogue,
-        "now": now,
-        "month": today.replace(day=1),
-        "horizon": horizon(today),
-    }
+class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
+    """A usage event. `occurred_at` None: when it was received."""
+
+    customer_id: int = field(name="c")
+    id: str = field(name="i")
+    source: str = field(name="s")
+    external_id: str = field(name="x")
+    type: str = field(name="t")
+    usage: Mapping[str, Counted] = field(name="u")
+    fingerprint: int = field(name="f")
+    gateway_id: int | None = field(name="g")
+    api_key_id: int | None = field(name="k", default=None)
+    occurred_at: datetime | None = field(name="o", default=None)
+    properties: Mapping[str, Any] | None = field(name="p", default=None)
+    paid_by: Mapping[str, Any] | None = field(name="b", default=None)
+    answer: str | None = field(name="a", default=None)
+    from_hold: bool = field(name="h", default=False)
+    late: bool = field(name="l", default=False)
+    over_hold: bool = field(name="q", default=False)
+
+
+class HoldRow(msgspec.Struct, omit_defaults=True):
+    """A hold that is opened."""
+
+    customer_id: int = field(name="c")
+    id: str = field(name="i")
+    source: str = field(name="s")
+    external_id: str = field(name="x")
+    items: Mapping[str, int] = field(name="n")
+    allocation: Mapping[str, Any] = field(name="y")
+    expires_at: datetime = field(name="e")
+    fingerprint: int = field(name="f")
+    answer: str = field(name="a")
+    gateway_id: int = field(name="g")
+    api_key_id: int | None = field(name="k", default=None)
+    properties: Mapping[str, Any] | None = field(name="p", default=None)
+
+
+class ClosingRow(msgspec.Struct, omit_defaults=True):
+    """What becomes of a hold; `closing` the body that its closing was answered with."""
+
+    customer_id: int = field(name="c")
+    id: str = field(name="i")
+    state: str
+    expires_at: datetime | None = field(name="e", default=None)
+    closing: str | None = field(name="a", default=None)
+    fingerprint: int | None = field(name="f", default=None)
+
+
+class DenialRow(msgspec.Struct):
+    """Denials of one minute for one reason."""
+
+    customer_id: int
+    id: str
+    code: str
+    meter: str
+    api_key_id: int | None
+    gateway_id: int
+    requested: int
+    problem: object
+    count: int = 1
+
+
+class Proposal(msgspec.Struct, gc=False):
+    """The version that a customer was decided on, and whether anything is written."""
+
+    c: int
+    v: int
+    w: bool
+
+
+class Id(msgspec.Struct, gc=False):
+    """An id that must not have been used, or is looked for."""
+
+    c: int
+    i: str
+
+
+class Balance(msgspec.Struct, omit_defaults=True, gc=False):
+    """How a balance changes: used and held, and of these what grants paid."""
+
+    c: int
+    m: int
+    w: str
+    s: datetime
+    u: int = 0
+    gu: int = 0
+    h: int = 0
+    gh: int = 0
+    e: datetime | None = None
+    l: datetime | None = None  # noqa: E741
+
+
+class Grant(msgspec.Struct, gc=False):
+    """How much more of a grant is used and held."""
+
+    c: int
+    i: int
+    u: int
+    h: int
+
+
+class Member(msgspec.Struct, gc=False):
+    """A member of a unique meter in a window of a right."""
+
+    c: int
+    m: int
+    w: str
+    s: datetime
+    k: str
+
+
+def horizon(today: date) -> date:
+    """The oldest month of receipt in which a repeated id is still recognised."""
+    index = today.year * 12 + today.month - 1 - DEDUPE_MONTHS
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def ids_of(pairs: Iterable[tuple[int, str]]) -> str:
+    """The `ids` of read_ids.sql and write_batch.sql."""
+    return encode([Id(customer_id, key) for customer_id, key in pairs]).decode()

@@ -16,20 +16,29 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import psycopg
 
-from metering.domain.account import Account, Balance, Feature, Grant, KeyState, Terms
+from metering.domain.account import (
+    Account,
+    Balance,
+    Feature,
+    Grant,
+    HoldState,
+    KeyState,
+    Terms,
+)
 from metering.domain.burndown import burning_order
-from metering.gate.catalogue import Catalogue, build_catalogue, moment
+from metering.domain.prices import PriceBook, books_of
+from metering.domain.spending import Curve, SpendLimit
+from metering.gate import metrics
+from metering.gate.catalogue import Catalogue, build_catalogue, moment, versions_of_prices
+from metering.gate.rows import Member, encode, horizon, ids_of
 from metering.statements import numbered
 
 REPLAN_S = 5.0  # a plan made for an empty partition picks a poor index: it must not stay pinned
-DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
 _decode = msgspec.json.decode
-_encode = msgspec.json.Encoder(uuid_format="canonical").encode
 
 
 class Unavailable(Exception):
@@ -44,28 +53,16 @@ class BatchRefused(Exception):
 class Found:
     """What an id was used for: a hold, an event, or both (a settled hold)."""
 
-    state: str | None
-    items: dict[str, int]
-    allocation: dict[str, Any]
-    properties: dict[str, Any] | None
-    opened_at: datetime | None
-    expires_at: datetime | None
-    source: str
-    external_id: str
-    fingerprint: int | None
-    answer: Any
-    closing: Any
-    closing_fingerprint: int | None
-    api_key_id: int | None
+    hold: HoldState | None
     event_fingerprint: int | None
-    event_answer: Any
+    event_answer: str | None
     event_found: bool
 
-
-def horizon(today: date) -> date:
-    """The oldest month of receipt in which a repeated id is still recognised."""
-    index = today.year * 12 + today.month - 1 - DEDUPE_MONTHS
-    return date(index // 12, index % 12 + 1, 1)
+    def first_answer(self) -> tuple[int | None, str | None]:
+        """The fingerprint of the body that the id came with, and what it was told, as kept."""
+        if self.hold is not None:
+            return self.hold.fingerprint, self.hold.answer
+        return self.event_fingerprint, self.event_answer
 
 
 class Store:
@@ -77,6 +74,11 @@ class Store:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._planned_at = 0.0
+        self._books: dict[int, PriceBook] = {}  # prices of active versions, which never change
+
+    def twin(self) -> Store:
+        """Another connection to the same database."""
+        return Store(self._dsn, statement_timeout_ms=self._timeout_ms)
 
     async def close(self) -> None:
         """Drop the connection; the next statement makes a new one."""
@@ -90,8 +92,14 @@ class Store:
         async with self._cursor() as cursor:
             await _execute(cursor, "read_catalogue", {})
             row = await cursor.fetchone()
-        assert row is not None
-        return build_catalogue(row)
+            assert row is not None
+            wanted = versions_of_prices(row)
+            missing = sorted(wanted - self._books.keys())
+            if missing:
+                await _execute(cursor, "read_prices", {"versions": missing})
+                self._books |= books_of(await cursor.fetchall())
+        self._books = {version: self._books[version] for version in wanted}
+        return build_catalogue(row, self._books)
 
     async def read_accounts(
         self,
@@ -114,32 +122,42 @@ class Store:
         return [_account(row, since) for row in rows]
 
     async def read_ids(
-        self, ids: Iterable[tuple[int, UUID]], *, today: date
-    ) -> dict[tuple[int, UUID], Found]:
+        self, ids: Iterable[tuple[int, str]], *, today: date
+    ) -> dict[tuple[int, str], Found]:
         """Look up which of these ids of customers were used, and for what."""
-        wanted = [{"customer_id": customer_id, "id": id_} for customer_id, id_ in ids]
-        parameters = {"ids": _encode(wanted).decode(), "horizon": horizon(today)}
+        parameters = {"ids": ids_of(ids), "horizon": horizon(today)}
         async with self._cursor() as cursor:
             await _execute(cursor, "read_ids", parameters)
             rows = await cursor.fetchall()
-        return {(row[0], row[1]): _found(row) for row in rows}
+        return {(row[0], row[1].hex): _found(row) for row in rows}
+
+    async def read_members(
+        self, members: Sequence[Member]
+    ) -> list[tuple[int, tuple[int, str, datetime], str]]:
+        """Which of these were seen: (customer, (meter, window, its start), member)."""
+        async with self._cursor() as cursor:
+            await _execute(cursor, "read_members", {"members": encode(members).decode()})
+            rows = await cursor.fetchall()
+        return [(row[0], (row[1], row[2], _instant(row[3])), row[4]) for row in rows]
 
     async def read_expired_holds(
         self, customers: Sequence[int], *, now: datetime, most: int
-    ) -> list[tuple[int, UUID, dict[str, Any]]]:
+    ) -> list[tuple[int, str, dict[str, Any]]]:
         """List open holds whose time is over: (customer, id, allocation)."""
         parameters = {"customers": list(customers), "now": now, "most": most}
         async with self._cursor() as cursor:
             await _execute(cursor, "read_expired_holds", parameters)
-            return [(row[0], row[1], _decode(row[2])) for row in await cursor.fetchall()]
+            return [(row[0], row[1].hex, _decode(row[2])) for row in await cursor.fetchall()]
 
-    async def write(self, parameters: dict[str, Any]) -> tuple[int, set[int]]:
+    async def write(
+        self, parameters: dict[str, Any], parts: frozenset[str]
+    ) -> tuple[int, set[int]]:
         """Write a batch; returns the catalogue's version and the customers that were answered."""
         async with self._cursor() as cursor:
             if time.monotonic() > self._planned_at + REPLAN_S:
                 await cursor.execute("DISCARD PLANS")
                 self._planned_at = time.monotonic()
-            await _execute(cursor, "write_batch", parameters)
+            await _execute(cursor, "write_batch", parameters, parts)
             row = await cursor.fetchone()
         assert row is not None
         return row[0], set(row[1])
@@ -151,11 +169,12 @@ class Store:
         try:
             with self._limit(connection, statements=3):  # BEGIN and COMMIT can hang as well
                 async with connection.transaction():
-                    await connection.execute(
-                        "SELECT version FROM accounts_customerversion"
-                        " WHERE customer_id = $1 FOR UPDATE",
-                        (customer_id,),
-                    )
+                    with metrics.LOCK_WAIT.time():
+                        await connection.execute(
+                            "SELECT version FROM accounts_customerversion"
+                            " WHERE customer_id = $1 FOR UPDATE",
+                            (customer_id,),
+                        )
                     yield
         except (psycopg.OperationalError, OSError) as error:
             await self.close()
@@ -224,9 +243,12 @@ class Store:
 
 
 async def _execute(
-    cursor: psycopg.AsyncCursor[Any], name: str, parameters: Mapping[str, Any]
+    cursor: psycopg.AsyncCursor[Any],
+    name: str,
+    parameters: Mapping[str, Any],
+    parts: frozenset[str] | None = None,
 ) -> None:
-    text, names = numbered(name)
+    text, names = numbered(name, parts)
     await cursor.execute(text, [parameters[each] for each in names], prepare=True)
 
 
@@ -241,7 +263,7 @@ def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
 
 def _account(row: Sequence[Any], since: datetime) -> Account:
     (id_, version, external_id, suspended, sold, plan_key, plan_name, deny_code, deny_at,
-     invoice_url, rights, grants, balances, keys, next_expiry_at) = row  # fmt: skip
+     invoice_url, rights, grants, balances, keys, next_expiry_at, spend_limit) = row  # fmt: skip
     account = Account(
         customer_id=id_,
         version=version,
@@ -255,18 +277,19 @@ def _account(row: Sequence[Any], since: datetime) -> Account:
         invoice_url=invoice_url,
         next_expiry_at=moment(next_expiry_at),
         balances_since=since,
+        spend_limit=SpendLimit.from_json(_decode(spend_limit)) if spend_limit else None,
     )
     for right in _decode(rights or "[]"):
         _add_right(account, right)
     _add_grants(account, _decode(grants or "[]"))
-    for meter_id, window, start, end, used, grant_used, held, grant_held in _decode(
+    for meter_id, window, start, end, used, grant_used, held, grant_held, latest in _decode(
         balances or "[]"
     ):
         start_at, end_at = moment(start), moment(end)
         assert start_at is not None
         assert end_at is not None
         account.balances[meter_id, window, start_at] = Balance(
-            end_at, used, grant_used, held, grant_held, stored=True
+            end_at, used, grant_used, held, grant_held, stored=True, latest_at=moment(latest)
         )
     for digest, key_id, expires, revoked in _decode(keys or "[]"):
         account.keys[bytes.fromhex(digest)] = KeyState(key_id, moment(expires), moment(revoked))
@@ -275,7 +298,7 @@ def _account(row: Sequence[Any], since: datetime) -> Account:
 
 def _add_right(account: Account, right: Sequence[Any]) -> None:
     (meter_id, feature, kind, value, window, anchor, included, unlimited, bills, overage_limit,
-     starts, ends) = right  # fmt: skip
+     starts, ends, curve) = right  # fmt: skip
     starts_at, anchor_at = moment(starts), moment(anchor)
     assert starts_at is not None
     assert anchor_at is not None
@@ -290,6 +313,7 @@ def _add_right(account: Account, right: Sequence[Any]) -> None:
             overage_limit=overage_limit,
             starts_at=starts_at,
             ends_at=moment(ends),
+            curve=Curve.from_json(curve) if curve else None,
         )
         account.terms.setdefault(meter_id, []).append(terms)
     else:
@@ -318,21 +342,27 @@ def _add_grants(account: Account, stored: Sequence[Sequence[Any]]) -> None:
 
 
 def _found(row: Sequence[Any]) -> Found:
-    return Found(
-        state=row[2],
-        items=_decode(row[3] or "{}"),
-        allocation=_decode(row[4] or "{}"),
-        properties=_decode(row[5]) if row[5] else None,
-        opened_at=moment(row[6]),
-        expires_at=moment(row[7]),
-        source=row[8] or "",
-        external_id=row[9] or "",
-        fingerprint=row[10],
-        answer=_decode(row[11]) if row[11] else None,
-        closing=_decode(row[12]) if row[12] else None,
-        closing_fingerprint=row[13],
-        api_key_id=row[14],
-        event_fingerprint=row[15],
-        event_answer=_decode(row[16]) if row[16] else None,
-        event_found=row[17],
-    )
+    hold = None
+    if row[2] is not None:
+        hold = HoldState(
+            state=row[2],
+            items=_decode(row[3]),
+            allocation=_decode(row[4]),
+            properties=_decode(row[5]) if row[5] else None,
+            opened_at=_instant(row[6]),
+            expires_at=_instant(row[7]),
+            source=row[8],
+            external_id=row[9],
+            fingerprint=row[10],
+            answer=row[11],
+            api_key_id=row[12],
+            closing=row[13],
+            closing_fingerprint=row[14],
+        )
+    return Found(hold, row[15], row[16], row[17])
+
+
+def _instant(microseconds: int) -> datetime:
+    found = moment(microseconds)
+    assert found is not None
+    return found

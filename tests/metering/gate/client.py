@@ -18,8 +18,9 @@ from accounts.domain import keys
 from accounts.models import ApiKey, Customer, Gateway, GatewayKey
 from accounts.operations.versions import bump, bump_catalogue
 from metering.gate.app import Gate, GateSettings
-from metering.gate.checks import Bounds
 from metering.gate.engine import Engine, Limits
+from metering.gate.items import Bounds
+from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class GateProcess:
         deadline_s: float = 10.0,
         statement_timeout_ms: int = 5_000,
         address: str = "",
+        quarantine: int = 0,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -72,7 +74,16 @@ class GateProcess:
                 limits=Limits(queue=queue, batch=batch, copies=1_000),
             )
 
-        self.gate = Gate(make_engine, settings=GateSettings(BASE_URL, deadline_s))
+        def make_quarantine() -> Quarantine | None:
+            if not quarantine:
+                return None
+            return Quarantine(address, most=quarantine, statement_timeout_ms=statement_timeout_ms)
+
+        self.gate = Gate(
+            make_engine,
+            settings=GateSettings(BASE_URL, deadline_s),
+            make_quarantine=make_quarantine,
+        )
         self.key = ""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -132,10 +143,12 @@ class GateProcess:
         if used:
             sent["authorization"] = f"Bearer {used}"
         sent |= headers or {}
+        path, _, query = path.partition("?")
         scope = {
             "type": "http",
             "method": method,
             "path": path,
+            "query_string": query.encode(),
             "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
         }
         parts = [{"type": "http.request", "body": raw, "more_body": False}]

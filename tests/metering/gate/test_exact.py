@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from accounts.operations.versions import bump
 from metering.gate import engine
-from metering.gate.store import horizon
+from metering.gate.rows import horizon
 from tests.metering.gate.client import make_api_key
 from tests.metering.gate.conftest import World, make_customer
 

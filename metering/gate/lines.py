@@ -1,0 +1,126 @@
+"""Where calls wait, and which of them go together.
+
+A call waits in the line of its customer. A *flight* takes whole lines, and a customer is in one
+flight at a time, so that nothing is decided over what another flight has not written yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from metering.gate.calls import Call, Reference
+
+Line = int | Reference  # a customer, or how a call names one that is not known yet
+
+
+@dataclass(slots=True)
+class Flight:
+    """Calls that are decided and written together, and the lines that wait until they landed."""
+
+    calls: list[Call] = field(default_factory=list)
+    lines: set[Line] = field(default_factory=set)
+
+
+class Lines:
+    """The calls of one process that have no answer yet. `weight`: items that wait."""
+
+    def __init__(self, *, batch: int) -> None:
+        self._batch = batch  # items of a flight
+        self._lines: dict[Line, list[Call]] = {}
+        self._ready: deque[Line] = deque()  # lines with calls and in no flight
+        self._flown: set[Line] = set()
+        self._flights: list[Flight] = []
+        self._waiting = 0  # calls
+        self.weight = 0
+        self._wake = asyncio.Event()
+
+    def put(self, calls: Iterable[Call], *, first: bool = False) -> None:
+        """Let calls wait, behind those of their lines or before them."""
+        for call in calls:
+            line = self._lines.get(call.queue)
+            if line is None:
+                self._lines[call.queue] = [call]
+                if call.queue not in self._flown:
+                    self._ready.append(call.queue)
+            elif first:
+                line.insert(0, call)
+            else:
+                line.append(call)
+            self._waiting += 1
+            self.weight += call.weight
+        if self._may_fly():
+            self._wake.set()
+
+    def put_back(self, calls: Sequence[Call]) -> None:
+        """Let calls that came to nothing wait again, before the others of their lines."""
+        self.put([call for call in reversed(calls) if not call.done.done()], first=True)
+
+    async def take(self) -> Flight:
+        """Wait until a flight is worth it, and begin it: whole lines, as far as a batch goes."""
+        while not self._may_fly():
+            self._wake.clear()
+            await self._wake.wait()
+        flight = Flight()
+        weight = 0
+        while self._ready and weight < self._batch:
+            line = self._ready.popleft()
+            flight.lines.add(line)
+            self._flown.add(line)
+            waited = self._lines.pop(line)
+            for place, call in enumerate(waited):
+                if weight >= self._batch:
+                    self._lines[line] = waited[place:]
+                    break
+                self._waiting -= 1
+                self.weight -= call.weight
+                if not call.done.done():
+                    flight.calls.append(call)
+                    weight += call.weight
+        self._flights.append(flight)
+        return flight
+
+    def claim(self, call: Call, customer_id: int, flight: Flight) -> bool:
+        """Whether a call may be decided in a flight; otherwise it must be put back.
+
+        Its line may have been another one: it was not known whom the call names.
+        """
+        if customer_id in flight.lines:
+            return True
+        call.queue = customer_id
+        if customer_id in self._flown:
+            return False
+        flight.lines.add(customer_id)
+        self._flown.add(customer_id)
+        if customer_id in self._lines:
+            self._ready.remove(customer_id)
+        return True
+
+    def land(self, flight: Flight) -> None:
+        """End a flight: its lines may fly again."""
+        self._flights.remove(flight)
+        self._flown -= flight.lines
+        self._ready.extend(line for line in flight.lines if line in self._lines)
+        if self._ready:
+            self._wake.set()
+
+    def all(self) -> list[Call]:
+        """Every call that is in a flight or waits."""
+        flying = [call for flight in self._flights for call in flight.calls]
+        return [*flying, *(call for line in self._lines.values() for call in line)]
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._lines.clear()
+        self._ready.clear()
+        self._waiting = self.weight = 0
+
+    def _may_fly(self) -> bool:
+        """Whether another flight is worth it: a small one would cost as much as a large one."""
+        if not self._ready:
+            return False
+        return not self._flights or self._waiting * 2 >= min(
+            len(flight.calls) for flight in self._flights
+        )

@@ -1,0 +1,235 @@
+"""POST /events, and what all reports of usage share: reading, counting, the fate of each item."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from metering.domain.shapes.tokens import PREFIXES, with_our_names
+from metering.gate import answers
+from metering.gate.answers import Answer
+from metering.gate.calls import Fate, Reference, Reported
+from metering.gate.endpoints import JSON_TYPES, Caller, ask, by_subject, event_key
+from metering.gate.engine import Engine
+from metering.gate.quarantine import Quarantine, Refused
+from metering.gate.wire import EVENTS_MAX, EventBody, Problem, decode
+
+_SINGLE = b"application/cloudevents+json"
+_BATCH = b"application/cloudevents-batch+json"
+_FOREIGN = tuple(f'"{prefix}'.encode() for prefix in PREFIXES)
+# One item of a request: an event, why it is none, or None for one that is about nobody's usage.
+Read = EventBody | Problem | None
+
+
+async def events(
+    engine: Engine,
+    caller: Caller,
+    headers: Mapping[bytes, bytes],
+    body: bytes,
+    *,
+    quarantine: Quarantine | None = None,
+) -> Answer:
+    """POST /events: CloudEvents structured, batched or binary, or a plain array of them."""
+    raws = limited(_envelopes(headers, body))
+    read = _foreign_event if any(name in body for name in _FOREIGN) else _event
+    return await report(engine, caller, raws, [read(raw) for raw in raws], quarantine=quarantine)
+
+
+async def report(
+    engine: Engine,
+    caller: Caller,
+    raws: Sequence[bytes],
+    items: Sequence[Read],
+    *,
+    quarantine: Quarantine | None,
+) -> Answer:
+    """Count what can be counted and say what became of each item; the answer is after the commit.
+
+    What the quarantine takes is there before the answer says so.
+    """
+    fates: dict[int, Fate] = {}
+    grouped: dict[Reference, list[tuple[int, EventBody, str]]] = {}
+    for place, item in enumerate(items):
+        if isinstance(item, EventBody):
+            try:
+                reference = by_subject(item.subject)
+            except Problem as refused:
+                fates[place] = Fate("rejected", refused)
+            else:
+                one = (place, item, event_key(item.source, item.id))
+                grouped.setdefault(reference, []).append(one)
+        elif item is not None:
+            fates[place] = Fate("rejected", item)
+    calls = [
+        _reported(caller, reference, group, of=len(items)) for reference, group in grouped.items()
+    ]
+    await ask(engine, calls)
+    while poisoned := [call for call in calls if _is_poisoned(call)]:
+        calls = [call for call in calls if not _is_poisoned(call)]
+        halves = [half for call in poisoned for half in _halves(call, caller, of=len(items))]
+        await ask(engine, halves)
+        calls += halves
+    for call in calls:
+        fates |= call.fates
+        if call.failure is not None and call.failure.status == 503:
+            # Repeating the whole request is safe: what was counted answers as a duplicate.
+            return answers.problem(call.failure, base_url=caller.base_url)
+    kept = await _quarantined(quarantine, engine, caller, calls)
+    return Answer(200, _fates_body(raws, items, fates, kept))
+
+
+def _reported(
+    caller: Caller, reference: Reference, group: Sequence[tuple[int, EventBody, str]], *, of: int
+) -> Reported:
+    """The call for the events of one customer, in a request of so many."""
+    loop = asyncio.get_running_loop()
+    return Reported(
+        gateway_key=caller.digest,
+        reference=reference,
+        deadline=loop.time() + caller.deadline_s + of / 1_000,
+        done=loop.create_future(),
+        weight=len(group),
+        events=group,
+    )
+
+
+def _is_poisoned(call: Reported) -> bool:
+    """Whether one of the call's events, it is not known which, cannot be written."""
+    return call.failure is not None and call.failure.status == 500 and len(call.events) > 1
+
+
+def _halves(call: Reported, caller: Caller, *, of: int) -> list[Reported]:
+    middle = len(call.events) // 2
+    return [
+        _reported(caller, call.reference, half, of=of)
+        for half in (call.events[:middle], call.events[middle:])
+    ]
+
+
+async def _quarantined(
+    quarantine: Quarantine | None, engine: Engine, caller: Caller, calls: Sequence[Reported]
+) -> set[int]:
+    """The places of those events that the quarantine has taken."""
+    if quarantine is None:
+        return set()
+    refused = [
+        Refused(place, event, call.reference.digest, problem.code, problem.detail)
+        for call in calls
+        for place, event, _ in call.events
+        if (problem := call.fates[place].refused) is not None
+    ]
+    if not refused:
+        return set()
+    gateway = engine.catalogue.gateways.get(caller.digest)
+    return await quarantine.keep(refused, gateway_id=gateway.gateway_id if gateway else None)
+
+
+def _fates_body(
+    raws: Sequence[bytes], items: Sequence[Read], fates: Mapping[int, Fate], kept: set[int]
+) -> dict[str, Any]:
+    outcomes = [fate.outcome for fate in fates.values()]
+    rejected = []
+    for place in sorted(fates):
+        refused = fates[place].refused
+        if refused is None:
+            continue
+        item = items[place]
+        each: dict[str, Any] = {
+            "index": place,
+            "id": item.id if isinstance(item, EventBody) else _id_of(raws[place]),
+            "code": refused.code,
+            "detail": refused.detail,
+        }
+        each |= {"param": refused.param} if refused.param else {}
+        rejected.append(each | ({"quarantined": True} if place in kept else {}))
+    body = {
+        "accepted": outcomes.count("accepted"),
+        "duplicates": outcomes.count("duplicate"),
+        "rejected": rejected,
+    }
+    ignored = len(items) - len(fates)
+    return body | ({"ignored": ignored} if ignored else {})
+
+
+def kind_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """The media type of a request's body."""
+    return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+
+
+def limited(raws: list[bytes]) -> list[bytes]:
+    """The items of a request, unless they are too many."""
+    if len(raws) > EVENTS_MAX:
+        raise Problem("too_many_items", f"At most {EVENTS_MAX:,} events in one request.")
+    return raws
+
+
+def listed(body: bytes) -> list[bytes]:
+    """The items of a JSON array, unread: one that makes no sense is no fault of the others."""
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
+
+
+def _envelopes(headers: Mapping[bytes, bytes], body: bytes) -> list[bytes]:
+    kind = kind_of(headers)
+    if b"ce-id" in headers:
+        return [_binary(headers, kind, body)]
+    if kind not in (*JSON_TYPES, _SINGLE, _BATCH):
+        raise Problem("media_type_unsupported", "Send CloudEvents or application/json.")
+    start = body.lstrip()[:1]
+    if kind != _SINGLE and start == b"[":
+        return listed(body)
+    if kind != _BATCH and start == b"{":
+        try:
+            return [bytes(msgspec.json.decode(body, type=msgspec.Raw))]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
+    raise Problem("envelope_malformed", "Send one CloudEvent, or an array of them.")
+
+
+def _binary(headers: Mapping[bytes, bytes], kind: bytes, body: bytes) -> bytes:
+    """CloudEvents binary mode: attributes in ce-* headers, data in the body."""
+    event: dict[str, Any] = {
+        name[3:].decode("latin-1"): value.decode("latin-1")
+        for name, value in headers.items()
+        if name.startswith(b"ce-")
+    }
+    if body:
+        if kind not in JSON_TYPES:
+            raise Problem("media_type_unsupported", "The data must be application/json.")
+        event["data"] = decode(body, dict[str, Any])
+    return answers.encode(event)
+
+
+def _event(raw: bytes) -> EventBody | Problem:
+    try:
+        event = decode(raw, EventBody)
+    except Problem as refused:
+        return refused
+    if event.specversion != "1.0":
+        return Problem("parameter_invalid", "specversion must be 1.0.", param="specversion")
+    return event
+
+
+def _foreign_event(raw: bytes) -> EventBody | Problem:
+    """An event that may have OpenTelemetry's names in its data: ours are put beside them."""
+    event = _event(raw)
+    if isinstance(event, EventBody) and event.data:
+        event.data = dict(with_our_names(event.data))
+    return event
+
+
+def _id_of(raw: bytes) -> str | None:
+    """The id of an item that could not be read, where it can be seen."""
+    try:
+        found = json.loads(raw)
+        names = ("litellm_call_id", "id", "transaction_id", "request_id")
+        id_ = next((found[name] for name in names if isinstance(found.get(name), str)), None)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return None if id_ is None else id_[:255]

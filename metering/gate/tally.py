@@ -1,0 +1,67 @@
+"""Counts decisions for Prometheus, once a batch: raised for every call, counters would show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter
+
+from metering.gate import metrics
+from metering.gate.calls import Call, Check, Closing, Reported, Work
+from metering.gate.checks import REPLAYED
+
+_decisions: dict[tuple[str, str], Counter] = {}  # bound labels, so that none is looked up twice
+
+
+def count_landed(works: Iterable[Work]) -> None:
+    """Count what was decided for customers whose answers stand, before anybody is told."""
+    decided: dict[tuple[str, str], int] = {}
+    replays = expired = 0
+    for work in works:
+        expired += len(work.expired)
+        for call in work.calls:
+            if call.done.done():
+                continue  # refused meanwhile, and counted as that
+            if isinstance(call, Reported) and call.failure is None:
+                _count_fates(call)
+                continue
+            answer = call.answer
+            if answer is not None and answer.headers[-1] is REPLAYED:
+                replays += 1
+            key = mode_of(call), "allowed" if call.failure is None else call.failure.code
+            if call.failure is None and answer is not None and answer.status != 200:
+                key = key[0], answer.body["code"]  # type: ignore[index,call-overload]  # a denial
+            decided[key] = decided.get(key, 0) + 1
+    for key, count in decided.items():
+        _decision(key).inc(count)
+    if replays:
+        metrics.REPLAYS.inc(replays)
+    if expired:
+        metrics.EXPIRED.inc(expired)
+
+
+def count_refused(call: Call, code: str) -> None:
+    """Count a call that was refused before or without a decision."""
+    _decision((mode_of(call), code)).inc()
+
+
+def mode_of(call: Call) -> str:
+    """What a call asks for: a check's mode, an action on a hold, or to count events."""
+    if isinstance(call, Check):
+        return call.body.mode
+    return call.action if isinstance(call, Closing) else "events"
+
+
+def _decision(key: tuple[str, str]) -> Counter:
+    bound = _decisions.get(key)
+    if bound is None:
+        bound = _decisions[key] = metrics.DECISIONS.labels(*key)
+    return bound
+
+
+def _count_fates(call: Reported) -> None:
+    outcomes: dict[str, int] = {}
+    for fate in call.fates.values():
+        outcomes[fate.outcome] = outcomes.get(fate.outcome, 0) + 1
+    for outcome, count in outcomes.items():
+        metrics.EVENTS.labels(outcome).inc(count)
