@@ -17,6 +17,7 @@ from accounts.api.views import ManagementView
 from accounts.domain import ids
 from accounts.models import ApiKey, Customer, Gateway
 from metering.api.fields import SpanQuery
+from metering.domain.told import balance_bodies, recall
 from metering.models import Denial, Hold, UsageEvent
 from metering.queries.decisions import admitted_by_id, denial_by_id, denials
 
@@ -90,7 +91,7 @@ class OneDecision(ManagementView):
         if denial is not None:
             return Response(denial_body(denial))
         admitted = admitted_by_id(customer_id, decision_id=key)
-        if admitted is None or admitted.answer is None:
+        if admitted is None or not admitted.answer:
             raise Http404("There is no such decision, or it was only a look.")
         return Response(admitted_body(admitted))
 
@@ -117,6 +118,7 @@ def denial_body(denial: Denial) -> dict[str, Any]:
 def admitted_body(admitted: Hold | UsageEvent) -> dict[str, Any]:
     """An admitted call: what it was told, and what it left."""
     held = isinstance(admitted, Hold)
+    told = recall(admitted.answer or "")
     return {
         "id": _owned(PREFIX, admitted),
         "allowed": True,
@@ -124,7 +126,7 @@ def admitted_body(admitted: Hold | UsageEvent) -> dict[str, Any]:
         "at": instant(admitted.opened_at if isinstance(admitted, Hold) else admitted.received_at),
         "gateway": _public(Gateway.PREFIX, admitted.gateway_id),
         "api_key": _public(ApiKey.PREFIX, admitted.api_key_id),
-        "answer": admitted.answer,
+        "answer": {"mode": told.mode, "plan": told.plan, "balances": balance_bodies(told)},
         "hold": _owned(Hold.PREFIX, admitted) if held else None,
         "event": None if held else _owned(UsageEvent.PREFIX, admitted),
     }

@@ -1,10 +1,11 @@
-"""Usage events: list them, and see the whole fate of one."""
+"""Usage events: lists of them, and how one and its fate are written; billing adds the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from django.http import Http404
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,19 +17,41 @@ from accounts.api.views import ManagementView
 from accounts.domain import ids
 from accounts.models import ApiKey, Customer, Gateway
 from metering.api.fields import MeterField, SpanQuery, until
-from metering.models import Grant, Hold, Meter, UsageEvent
-from metering.queries.events import EventFate, MeterFate, event_fate, events
+from metering.models import Backfill, Correction, Grant, Hold, Meter, UsageEvent
+from metering.queries.corrections import InForce, as_in_force
+from metering.queries.events import EventFate, MeterFate, events
 
 
 class CountedShape(serializers.Serializer[Any]):
-    """What an event counted as."""
+    """What an event counts as; `member` is set on meters that count different ones."""
 
     meter = serializers.CharField()
     quantity = serializers.IntegerField()
+    member = serializers.CharField(allow_null=True)
+
+
+class OriginalShape(serializers.Serializer[Any]):
+    """What an event was reported with, before it was corrected."""
+
+    usage = CountedShape(many=True)
+    properties = serializers.DictField()
+
+
+class CorrectionShape(serializers.Serializer[Any]):
+    """What an event counts as instead, who said so, and why."""
+
+    number = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=["amend", "void", "restore", "repay"])
+    usage = CountedShape(many=True)
+    properties = serializers.DictField()
+    reason = serializers.CharField()
+    actor = serializers.CharField()
+    at = InstantField()
+    backfill = serializers.CharField(allow_null=True)
 
 
 class EventShape(serializers.Serializer[Any]):
-    """A usage event as it was reported, and what it counted as."""
+    """A usage event; `usage` and `properties` are those in force, `original` what was reported."""
 
     id = serializers.CharField()
     customer = CustomerField()
@@ -44,6 +67,10 @@ class EventShape(serializers.Serializer[Any]):
     from_hold = serializers.BooleanField()
     late = serializers.BooleanField(help_text="Settled after its hold had expired.")
     over_hold = serializers.BooleanField(help_text="More was used than had been held.")
+    corrected = serializers.ChoiceField(
+        choices=["amend", "void", "restore", "repay"], allow_null=True
+    )
+    original = OriginalShape(allow_null=True, help_text="Null unless it was corrected.")
 
 
 class BucketShape(serializers.Serializer[Any]):
@@ -94,13 +121,9 @@ class FateShape(serializers.Serializer[Any]):
 
     meters = MeterFateShape(many=True)
     hold = HoldFateShape(allow_null=True)
+    corrections = CorrectionShape(many=True)
+    backfill = serializers.CharField(allow_null=True, help_text="By which it was supplied.")
     stopped = serializers.CharField(allow_null=True)
-
-
-class EventFateShape(EventShape):
-    """An event and its fate."""
-
-    fate = FateShape()
 
 
 class EventQuery(SpanQuery):
@@ -110,6 +133,7 @@ class EventQuery(SpanQuery):
     meter = MeterField(required=False)
     type = TextField(required=False)
     source = TextField(required=False)  # type: ignore[assignment]  # a member
+    id = TextField(required=False, help_text="The `id` it was reported with, or evt_….")
 
 
 class Events(ManagementView):
@@ -121,35 +145,35 @@ class Events(ManagementView):
     def get(self, request: Request) -> Response:
         """List a customer's events, the latest first."""
         asked = self.query(EventQuery)
-        found = events(
-            asked["customer"].id,
-            meter_id=asked["meter"].id if "meter" in asked else None,
-            start_at=asked.get("from"),
-            end_at=asked.get("to"),
-        ).filter(**{name: asked[name] for name in ("type", "source") if name in asked})
+        found = asked_events(asked["customer"].id, asked)
         page = CursorPage(found, request, ("-occurred_at", "-id"))
-        meters = _meter_keys(page.rows)
-        return Response(page.body([event_body(each, meters) for each in page.rows]))
+        standing = as_in_force(asked["customer"].id, events=page.rows)
+        meters = meter_keys(standing)
+        return Response(page.body([event_body(each, meters) for each in standing]))
 
 
-class OneEvent(ManagementView):
-    """One usage event."""
+def asked_events(customer_id: int, asked: dict[str, Any]) -> QuerySet[UsageEvent]:
+    """The customer's events that a validated EventQuery asks for."""
+    found = events(
+        customer_id,
+        meter_id=asked["meter"].id if "meter" in asked else None,
+        event_type=asked.get("type"),
+        source=asked.get("source"),
+        start_at=asked.get("from"),
+        end_at=asked.get("to"),
+    )
+    if "id" not in asked:
+        return found
+    try:
+        owner, key = ids.decode_owned(UsageEvent.PREFIX, asked["id"])
+    except ids.IdMalformed:
+        return found & events(customer_id, source=asked.get("source"), external_id=asked["id"])
+    return found.filter(id=key) if owner == customer_id else found.none()
 
-    scopes = {"GET": "events:read"}
 
-    @describe("See an event's fate", answer=EventFateShape)
-    def get(self, request: Request, event: str) -> Response:  # noqa: ARG002
-        """See an event and all that became of it."""
-        self.query()
-        customer_id, key = ids.decode_owned(UsageEvent.PREFIX, event)
-        fate = event_fate(customer_id, event_id=key)
-        if fate is None:
-            raise Http404("There is no such event.")
-        return Response(fate_body(fate))
-
-
-def event_body(event: UsageEvent, meters: dict[int, str]) -> dict[str, Any]:
+def event_body(standing: InForce, meters: dict[int, str]) -> dict[str, Any]:
     """An event as lists show it; `meters` are the keys by id."""
+    event, correction = standing.event, standing.correction
     return {
         "id": ids.encode_owned(UsageEvent.PREFIX, customer_id=event.customer_id, key=event.id),
         "customer": ids.encode(Customer.PREFIX, event.customer_id),
@@ -158,36 +182,80 @@ def event_body(event: UsageEvent, meters: dict[int, str]) -> dict[str, Any]:
         "type": event.type,
         "occurred_at": instant(event.occurred_at),
         "received_at": instant(event.received_at),
-        "usage": [
-            {"meter": meters[int(number)], "quantity": quantity}
-            for number, quantity in sorted(event.usage.items())
-        ],
-        "properties": event.properties or {},
+        "usage": counted_body(standing.usage, meters),
+        "properties": standing.properties or {},
         "gateway": _public(Gateway.PREFIX, event.gateway_id),
         "api_key": _public(ApiKey.PREFIX, event.api_key_id),
         "from_hold": event.from_hold,
         "late": event.late,
         "over_hold": event.over_hold,
+        "corrected": correction.kind if correction is not None else None,
+        "original": {
+            "usage": counted_body(event.usage, meters),
+            "properties": event.properties or {},
+        }
+        if correction is not None
+        else None,
     }
 
 
 def fate_body(fate: EventFate) -> dict[str, Any]:
     """An event and its fate."""
-    meters = {each.meter.id: each.meter.key for each in fate.meters}
+    meters = meter_keys([fate.standing], fate.corrections)
     return {
-        **event_body(fate.event, meters),
+        **event_body(fate.standing, meters),
         "fate": {
             "meters": [_meter_body(each) for each in fate.meters],
             "hold": _hold_body(fate.hold),
+            "corrections": [correction_body(each, meters) for each in fate.corrections],
+            "backfill": _public(Backfill.PREFIX, fate.backfill_id),
             "stopped": fate.stopped or None,
         },
     }
 
 
+def counted_body(usage: dict[str, int | str], meters: dict[int, str]) -> list[dict[str, Any]]:
+    """What an event counts as, meter by meter."""
+    return [
+        {"meter": meters[int(number)], **_counted(counted)}
+        for number, counted in sorted(usage.items())
+    ]
+
+
+def correction_body(correction: Correction, meters: dict[int, str]) -> dict[str, Any]:
+    """A correction."""
+    backfill_id = correction.backfill_id
+    return {
+        "number": correction.number,
+        "kind": correction.kind,
+        "usage": counted_body(correction.usage, meters),
+        "properties": correction.properties or {},
+        "reason": correction.reason,
+        "actor": correction.actor,
+        "at": instant(correction.at),
+        "backfill": _public(Backfill.PREFIX, backfill_id),
+    }
+
+
+def meter_keys(
+    standing: Iterable[InForce], corrections: Iterable[Correction] = ()
+) -> dict[int, str]:
+    """The keys of all meters that these events count or ever counted on, by id."""
+    usages = [usage for each in standing for usage in (each.usage, each.event.usage)]
+    usages += [each.usage for each in corrections]
+    numbers = {int(number) for usage in usages for number in usage}
+    return dict(Meter.objects.filter(id__in=numbers).values_list("id", "key"))
+
+
+def _counted(counted: int | str) -> dict[str, Any]:
+    unique = isinstance(counted, str)
+    return {"quantity": 1 if unique else counted, "member": counted if unique else None}
+
+
 def _meter_body(fate: MeterFate) -> dict[str, Any]:
     return {
         "meter": fate.meter.key,
-        "quantity": fate.quantity,
+        **_counted(fate.counted),
         "bucket": {
             "start_at": instant(fate.bucket_at),
             "dimensions": fate.dimensions,
@@ -220,11 +288,6 @@ def _hold_body(hold: Hold | None) -> dict[str, Any] | None:
         "expires_at": instant(hold.expires_at),
         "closed_at": until(hold.closed_at),
     }
-
-
-def _meter_keys(rows: list[UsageEvent]) -> dict[int, str]:
-    numbers = {int(number) for event in rows for number in event.usage}
-    return dict(Meter.objects.filter(id__in=numbers).values_list("id", "key"))
 
 
 def _public(prefix: str, number: int | None) -> str | None:

@@ -10,23 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from metering.domain.traces import RecordedCall
+from metering.management.lines import CallsFailed, Json, Line, sentence
 
-Json = dict[str, Any]
 HOLD_S: Final = 600
 EVENTS_AT_ONCE: Final = 1_000
-_ATTEMPTS: Final = 8
-_TIMEOUT_S: Final = 30
-_DENIALS: Final = (402, 403, 429)
-_AGAIN: Final = (409, 502, 503, 504)
-
-
-class PlayingFailed(Exception):
-    """The service cannot be played to: not there, or it refuses what is asked."""
 
 
 @dataclass(slots=True)
@@ -80,7 +70,7 @@ def play(
 ) -> Tally:
     """Play all calls and say what became of them. Each customer's go out in order.
 
-    `progress` is told, about five times a second, how many are done. Raises PlayingFailed.
+    `progress` is told, about five times a second, how many are done. Raises CallsFailed.
     """
     lanes: list[list[RecordedCall]] = [[] for _ in range(min(score.lanes, len(score.customers)))]
     for call in calls:
@@ -108,18 +98,13 @@ class _Player:
         self._score = score
         self._first_at = next((call.at for call in calls if call.at is not None), None)
         self._began = time.monotonic()
-        self._path = urlsplit(score.base_url).path.rstrip("/") + "/api/v1"
-        self._headers = {
-            "Authorization": f"Bearer {score.key}",
-            "Content-Type": "application/json",
-        }
         self.stopped = threading.Event()
         self.done = 0  # for the eye only: lanes may count over each other
 
     def play_lane(self, calls: Sequence[RecordedCall]) -> Tally:
         """Hold the estimate and settle the actual of each call, one after the other."""
         tally = Tally()
-        with contextlib.closing(_connection(self._score.base_url)) as line:
+        with contextlib.closing(self._line()) as line:
             for call in calls:
                 self._wait_for(call)
                 if self.stopped.is_set():
@@ -131,7 +116,7 @@ class _Player:
     def report_lane(self, calls: Sequence[RecordedCall]) -> Tally:
         """Report the calls as events of their own time, in batches."""
         tally = Tally()
-        with contextlib.closing(_connection(self._score.base_url)) as line:
+        with contextlib.closing(self._line()) as line:
             for first in range(0, len(calls), EVENTS_AT_ONCE):
                 if self.stopped.is_set():
                     break
@@ -140,7 +125,7 @@ class _Player:
                 self.done += len(batch)
         return tally
 
-    def _play(self, line: HTTPConnection, call: RecordedCall, tally: Tally) -> None:
+    def _play(self, line: Line, call: RecordedCall, tally: Tally) -> None:
         score = self._score
         body = {
             "customer": self._customer(call),
@@ -154,26 +139,26 @@ class _Player:
         if call.properties:
             body["properties"] = dict(call.properties)
         began = time.perf_counter()
-        status, answer, replayed = self._post(line, "/check", body)
+        status, answer, replayed = line.post("/check", _bytes(body))
         tally.seconds.append(time.perf_counter() - began)
         tally.calls += 1
         if status != 200:
             tally.denied[str(answer.get("code", status))] += 1
             return
         settle = f"/holds/{answer['hold']['id']}/settle"
-        settled, problem, again = self._post(line, settle, {"quantity": call.actual})
+        settled, problem, again = line.post(settle, _bytes({"quantity": call.actual}))
         if settled != 200:
-            raise PlayingFailed(f"Call {call.number} was not settled: {_sentence(problem)}")
+            raise CallsFailed(f"Call {call.number} was not settled: {sentence(problem)}")
         tally.admitted += 1
         tally.tokens += call.actual
         tally.duplicates += replayed and again
 
-    def _report(self, line: HTTPConnection, calls: Sequence[RecordedCall], tally: Tally) -> None:
+    def _report(self, line: Line, calls: Sequence[RecordedCall], tally: Tally) -> None:
         began = time.perf_counter()
-        status, answer, _ = self._post(line, "/events", [self._event(call) for call in calls])
+        status, answer, _ = line.post("/events", _bytes([self._event(call) for call in calls]))
         tally.seconds.append(time.perf_counter() - began)
         if status != 200:
-            raise PlayingFailed(f"The events were refused: {_sentence(answer)}")
+            raise CallsFailed(f"The events were refused: {sentence(answer)}")
         refused = {each["index"] for each in answer["rejected"]}
         tally.calls += len(calls)
         tally.admitted += answer["accepted"] + answer["duplicates"]
@@ -203,38 +188,9 @@ class _Player:
             due = self._began + (call.at - self._first_at).total_seconds()
             self.stopped.wait(max(0.0, due - time.monotonic()))
 
-    def _post(self, line: HTTPConnection, path: str, body: object) -> tuple[int, Json, bool]:
-        """Status, body, and whether it is the answer of an earlier time.
-
-        What got no answer, or "not now", is sent again with the same id. Raises PlayingFailed.
-        """
-        sent = json.dumps(body).encode()
-        problem = "no answer"
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                self.stopped.wait(min(0.1 * 2**attempt, 5.0))
-            try:
-                line.request("POST", f"{self._path}{path}", body=sent, headers=self._headers)
-                answer = line.getresponse()
-                found = json.loads(answer.read())
-            except (HTTPException, OSError, ValueError) as error:
-                line.close()  # the next request opens it again
-                problem = str(error) or type(error).__name__
-                continue
-            if answer.status == 200 or answer.status in _DENIALS:
-                return answer.status, found, answer.getheader("Farebox-Replayed") == "true"
-            problem = _sentence(found)
-            if answer.status not in _AGAIN:
-                break
-        raise PlayingFailed(f"{self._score.base_url} did not take {path}: {problem}")
+    def _line(self) -> Line:
+        return Line(self._score.base_url, key=self._score.key, stopped=self.stopped)
 
 
-def _connection(base_url: str) -> HTTPConnection:
-    """A line of its own for each lane; the standard library's costs half of what others' do."""
-    address = urlsplit(base_url)
-    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
-    return kind(address.hostname or "localhost", address.port, timeout=_TIMEOUT_S)
-
-
-def _sentence(problem: Json) -> str:
-    return " ".join(str(problem[name]) for name in ("status", "code", "detail") if name in problem)
+def _bytes(body: object) -> bytes:
+    return json.dumps(body).encode()

@@ -8,7 +8,7 @@ from typing import Any
 
 import urllib3
 
-from metering.management.playing import PlayingFailed
+from metering.management.lines import CallsFailed
 
 _TIMEOUT_S = 30
 
@@ -24,7 +24,7 @@ class Registrar:
         """Make customers with these external ids where there are none, and subscribe them.
 
         Who has a subscription keeps it. Collection is manual: nobody's card is needed. Raises
-        PlayingFailed.
+        CallsFailed.
         """
         if self._operator_key is None:
             return
@@ -39,13 +39,13 @@ class Registrar:
     def _subscribed(self, external_id: str) -> bool:
         status, found = self._call("GET", f"/subscriptions?customer={external_id}")
         if status != 200:
-            raise PlayingFailed(f"Subscriptions could not be read: {found}")
+            raise CallsFailed(f"Subscriptions could not be read: {found}")
         return any(each["status"] != "canceled" for each in found["data"])
 
     def _make(self, path: str, body: dict[str, str]) -> None:
         status, found = self._call("POST", path, body)
         if status != 201:
-            raise PlayingFailed(f"{path} refused {body}: {found.get('detail', status)}")
+            raise CallsFailed(f"{path} refused {body}: {found.get('detail', status)}")
 
     def _call(
         self, method: str, path: str, body: dict[str, str] | None = None
@@ -63,4 +63,4 @@ class Registrar:
                 )
                 return answer.status, answer.json()
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise PlayingFailed(f"{self._base_url} did not answer: {error}") from error
+            raise CallsFailed(f"{self._base_url} did not answer: {error}") from error

@@ -21,7 +21,8 @@ from metering.domain.traces import (
     read_trace,
     shifted,
 )
-from metering.management.playing import PlayingFailed, Score, Tally, play
+from metering.management.lines import CallsFailed
+from metering.management.playing import Score, Tally, play
 from metering.management.registering import Registrar
 
 _DIGEST_LENGTH = 16
@@ -77,7 +78,7 @@ class Command(BaseCommand):
                 backfill=options["backfill"],
                 progress=_progress(len(calls), quiet=options["json"]),
             )
-        except (TraceInvalid, PlayingFailed) as error:
+        except (TraceInvalid, CallsFailed) as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts.domain import ids
 from accounts.models import Customer
+from metering.domain.told import Told, keep
 from metering.models import Denial, Grant, UsageEvent
 from metering.operations.rolling_up import roll_up
 from tests.factories.metering import (
@@ -165,9 +166,9 @@ def test_an_admitted_call_explained(operator: Client, customer: Customer) -> Non
         return get(operator, f"/decisions/{public}")
 
     body = seen(hold.id).json()
-    assert (body["allowed"], body["answer"]) == (True, {"allowed": True})
+    assert (body["allowed"], body["answer"]["mode"]) == (True, "hold")
     assert body["hold"].startswith("hold_")
     assert seen(event.id).status_code == 404  # reported, never asked
-    UsageEvent.objects.filter(id=event.id).update(answer={"mode": "consume"})
+    UsageEvent.objects.filter(id=event.id).update(answer=keep(Told("consume", "", ())))
     assert seen(event.id).json()["event"].startswith("evt_")
     assert seen(UUID(int=1 << 100)).status_code == 404

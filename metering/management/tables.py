@@ -1,0 +1,116 @@
+"""Files of rows: CSV, JSON lines and Parquet, read in a stream."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from metering.domain.shapes.reading import ShapeInvalid
+
+Format = Literal["csv", "jsonl", "parquet"]
+FORMATS: Final[tuple[Format, ...]] = ("csv", "jsonl", "parquet")
+_BY_ENDING: Final[Mapping[str, Format]] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_CELL_MAX: Final = 1_000_000
+_AT_ONCE: Final = 1_000
+# The number of a row, from 1, and what it says: its columns, or why it cannot be read.
+Numbered = tuple[int, Mapping[str, Any] | ShapeInvalid]
+
+
+class FileInvalid(Exception):
+    """A file cannot be read at all; the sentence says why."""
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's name says; raises FileInvalid."""
+    found = _BY_ENDING.get(path.suffix.lower())
+    if found is None:
+        raise FileInvalid(f"{path.name}: say --format, one of {', '.join(FORMATS)}.")
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """What tells a file's content apart, in 16 characters."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def count(path: Path, *, kind: Format) -> int:
+    """How many rows a file has, having read all of it; raises FileInvalid.
+
+    So nothing is sent of a file that turns out to be torn in its middle.
+    """
+    return sum(1 for _ in rows(path, kind=kind))
+
+
+def rows(path: Path, *, kind: Format, after: int = 0) -> Iterator[Numbered]:
+    """The rows of a file past the first `after`; memory does not grow with the file.
+
+    A row that makes no sense is no fault of the others. Raises FileInvalid.
+    """
+    read = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[kind]
+    for number, row in enumerate(read(path), start=1):
+        if number > after:
+            yield number, row
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+    csv.field_size_limit(_CELL_MAX)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            names = next(reader, [])
+            if not names or len(set(names)) < len(names):
+                raise FileInvalid("The first line names the columns, each once.")
+            for cells in reader:
+                if cells:
+                    yield _row(names, cells)
+        except csv.Error as error:
+            raise FileInvalid(f"Line {reader.line_num} is no CSV: {error}.") from error
+
+
+def _row(names: list[str], cells: list[str]) -> Mapping[str, Any] | ShapeInvalid:
+    if len(cells) != len(names):
+        detail = f"the row has {len(cells)} cells, the first line {len(names)}"
+        return ShapeInvalid("parameter_invalid", names[0], detail)
+    for name, cell in zip(names, cells, strict=True):
+        if not cell.isprintable() and any("\udc80" <= each <= "\udcff" for each in cell):
+            return ShapeInvalid("parameter_invalid", name, f"{name} is not UTF-8")
+    return dict(zip(names, cells, strict=True))
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                found = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                yield ShapeInvalid("body_malformed", "", f"the line is no JSON object: {error}")
+            else:
+                yield found
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise FileInvalid('Parquet needs the extra: pip install "farebox[parquet]".')
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_AT_ONCE):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FileInvalid(f"{path.name} is no Parquet file: {error}") from error
