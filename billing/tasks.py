@@ -10,7 +10,7 @@ from typing import Final
 from celery import shared_task
 from django.utils import timezone
 
-from billing.operations import checking, closing, dunning, issuing
+from billing.operations import checking, closing, dunning, issuing, migrating, overriding, retiring
 from billing.payments import inbox, mirroring, pushing, retracting
 
 BATCH: Final = 200
@@ -32,6 +32,18 @@ def advance_subscriptions(**_: object) -> None:
 def close_periods(**_: object) -> None:
     """Draft the invoices of periods that are over, and begin the next ones."""
     closing.close_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.apply_overrides")
+def apply_overrides(**_: object) -> None:
+    """Write entitlements anew where an override begins or ends."""
+    overriding.apply_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.migrate_customers")
+def migrate_customers(**_: object) -> None:
+    """Move customers to other versions of their plans, as ordered, or back."""
+    migrating.advance_migrations(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.issue_invoices")
@@ -74,3 +86,9 @@ def sweep_stripe_invoices(**_: object) -> None:
 def check_invariants(**_: object) -> None:
     """Look whether billing still holds together; what does not is logged."""
     checking.report(now=timezone.now())
+
+
+@shared_task(name="billing.retire_events")
+def retire_events(**_: object) -> None:
+    """Export and drop months of raw usage events that no invoice needs, where that is wanted."""
+    retiring.retire_as_set(now=timezone.now())

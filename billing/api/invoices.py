@@ -58,6 +58,7 @@ class TierShape(serializers.Serializer[Any]):
     flat_price = serializers.CharField()
     amount = serializers.CharField()
     packages = serializers.IntegerField(required=False)
+    bound = serializers.CharField(required=False)
 
 
 class LineShape(serializers.Serializer[InvoiceLine]):

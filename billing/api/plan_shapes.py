@@ -20,6 +20,7 @@ from accounts.api.fields import (
 from accounts.api.serializing import StrictSerializer
 from billing.api.fields import TextOrNull
 from billing.domain.prices import decimal_text
+from billing.domain.seats import SEATS_MAX
 from billing.models import Plan, PlanEntitlement, PlanVersion
 from billing.operations.plan_shapes import (
     AMOUNT_MAX,
@@ -28,7 +29,7 @@ from billing.operations.plan_shapes import (
     VersionTerms,
 )
 
-MODELS: Final = ("per_unit", "graduated", "volume", "package", "flat")
+MODELS: Final = ("per_unit", "graduated", "volume", "package", "flat", "percentage")
 
 
 class PriceText(UnitPriceField):
@@ -56,6 +57,22 @@ class PriceBody(StrictSerializer):
     package_size = WholeField(least=1, required=False)
     package_price = PriceText(required=False)
     price = PriceText(required=False)
+    percent = PriceText(required=False)
+    unit_value = PriceText(required=False)
+    fixed = PriceText(required=False)
+    minimum = PriceText(required=False, allow_null=True)
+    maximum = PriceText(required=False, allow_null=True)
+
+
+class SeatsBody(StrictSerializer):
+    """What a seat costs a period, from the first one past the included ones on."""
+
+    included = WholeField(most=SEATS_MAX, required=False)
+    price = PriceBody()
+
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """As the version keeps it: only the members of the price's model."""
+        return instance
 
 
 class EntitlementBody(StrictSerializer):
@@ -83,6 +100,7 @@ class NewVersion(StrictSerializer):
     trial_days = WholeField(most=DAYS_MAX, required=False)
     grace_days = WholeField(most=DAYS_MAX, required=False)
     minimum = WholeField(most=AMOUNT_MAX, required=False)
+    seats = SeatsBody(required=False, allow_null=True)
     entitlements = EntitlementBody(many=True, required=False)
     activate = FlagField(required=False)
 
@@ -98,7 +116,8 @@ class NewPlan(NewVersion):
 
 def terms_in(asked: dict[str, Any]) -> VersionTerms:
     """Take the terms of a version out of a validated body."""
-    names = ("currency", "interval", "fee", "trial_days", "grace_days", "minimum", "entitlements")
+    names = ["currency", "interval", "fee", "trial_days", "grace_days", "minimum", "seats"]
+    names.append("entitlements")
     return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
 
 
@@ -151,6 +170,7 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
     trial_days = WholeField()
     grace_days = WholeField()
     minimum = WholeField()
+    seats = SeatsBody(allow_null=True)
     created_at = InstantField()
     activated_at = InstantField(allow_null=True)
     archived_at = InstantField(allow_null=True)

@@ -22,8 +22,9 @@ from accounts.api.views import ManagementView, number_of
 from billing.api.fields import TextOrNull
 from billing.api.invoices import DraftShape, PeriodShape
 from billing.domain.plan_changes import ChangeWhen
+from billing.domain.seats import SEATS_MAX
 from billing.models import PlanVersion, Subscription
-from billing.operations import changing, subscribing
+from billing.operations import changing, seating, subscribing
 from billing.queries.subscriptions import subscriptions
 
 WHENS = tuple(each.value for each in ChangeWhen)
@@ -39,6 +40,8 @@ class SubscriptionShape(serializers.Serializer[Subscription]):
     pending_plan = TextOrNull(
         lambda each: each.pending_version.plan.key if each.pending_version else None
     )
+    seats = serializers.IntegerField()
+    pending_seats = serializers.IntegerField(allow_null=True)
     status = serializers.ChoiceField(Subscription.Status.values)
     collection = serializers.ChoiceField(Subscription.Collection.values)
     current_period = PeriodShape(source="*")
@@ -68,6 +71,7 @@ class NewSubscription(StrictSerializer):
 
     customer = CustomerField()
     plan = TextField(max_length=100)
+    seats = WholeField(least=1, most=SEATS_MAX, required=False)
     start_at = InstantField(allow_null=True, required=False)
     anchor = serializers.ChoiceField(("start", "calendar"), required=False)
     collection = serializers.ChoiceField(Subscription.Collection.values, required=False)
@@ -77,6 +81,13 @@ class Change(StrictSerializer):
     """To which plan (key or id), and when; without `when` an upgrade now, another later."""
 
     plan = TextField(max_length=100)
+    when = serializers.ChoiceField(WHENS, required=False, allow_null=True)
+
+
+class Seats(StrictSerializer):
+    """How many seats, and from when; without `when` more now, fewer later."""
+
+    seats = WholeField(least=1, most=SEATS_MAX)
     when = serializers.ChoiceField(WHENS, required=False, allow_null=True)
 
 
@@ -155,6 +166,23 @@ class PreviewChange(ManagementView):
         found = subscription_of(subscription)
         preview = changing.preview_change(found.id, **_change(self.body(Change)), now=self.now)
         return Response(PreviewShape(preview).data)
+
+
+class ChangeSeats(ManagementView):
+    """Change how many seats a subscription has."""
+
+    scopes = {"POST": "subscriptions:write"}
+
+    @describe("Change the seats", body=Seats, answer=SubscriptionShape)
+    def post(self, request: Request, subscription: str) -> Response:  # noqa: ARG002
+        """More seats hold at once, fewer when the period ends."""
+        found = subscription_of(subscription)
+        asked = self.body(Seats)
+        when = ChangeWhen(asked["when"]) if asked.get("when") else None
+        changed = seating.change_seats(
+            found.id, seats=asked["seats"], when=when, actor=self.actor, now=self.now
+        )
+        return _answer(changed)
 
 
 class PauseSubscription(ManagementView):

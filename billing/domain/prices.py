@@ -1,4 +1,4 @@
-"""What a quantity costs, as data: five kinds of price, read from and written to JSON.
+"""What a quantity costs, as data: six kinds of price, read from and written to JSON.
 
 All amounts are exact ``Decimal`` in major units of the plan's currency (0.000002 USD a
 token), with at most 12 places before and 12 behind the point.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from typing import Final, assert_never
 
 MAX_TIERS: Final = 100
 MAX_QUANTITY: Final = 2**63 - 1
+_EXACT: Final = Context(prec=60, traps=[Inexact])
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
 
@@ -75,7 +76,29 @@ class Flat:
     price: Decimal
 
 
-Price = PerUnit | Graduated | Volume | Package | Flat
+@dataclass(frozen=True, slots=True)
+class Percentage:
+    """So many percent of the amount that a meter of money counted, and a fixed part on top.
+
+    ``unit_value`` is what one unit of the meter is worth in major units (a meter of cents:
+    0.01). Together they are at least ``minimum`` and at most ``maximum``, each None for none;
+    all of it holds for the whole quantity that is rated, not for each event.
+    """
+
+    percent: Decimal
+    unit_value: Decimal
+    fixed: Decimal = Decimal(0)
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+
+    @property
+    def unit_price(self) -> Decimal:
+        """What one unit of the meter adds; has at most 12 places, so that nothing is lost."""
+        with localcontext(_EXACT):
+            return (self.percent * self.unit_value).scaleb(-2)
+
+
+Price = PerUnit | Graduated | Volume | Package | Flat | Percentage
 
 
 def parse_price(data: object) -> Price:
@@ -85,10 +108,13 @@ def parse_price(data: object) -> Price:
     ``{"model": "graduated" | "volume", "tiers": [{"up_to": 1000, "unit_price": "0.01",
     "flat_price": "0"}, {"up_to": null, "unit_price": "0.005"}]}`` ·
     ``{"model": "package", "package_size": 1000, "package_price": "0.50"}`` ·
-    ``{"model": "flat", "price": "5"}``. Prices are decimal strings, or whole numbers.
+    ``{"model": "flat", "price": "5"}`` ·
+    ``{"model": "percentage", "percent": "2.9", "unit_value": "0.01", "fixed": "0.30",
+    "minimum": "1", "maximum": "100"}``. Prices are decimal strings, or whole numbers.
 
     Raises :class:`PriceInvalid` for anything else: unknown or missing members, floats,
-    negatives, more than 12 decimal places, tiers that do not rise or whose last one ends.
+    negatives, more than 12 decimal places, tiers that do not rise or whose last one ends, a
+    minimum above the maximum.
     """
     if not isinstance(data, Mapping):
         raise PriceInvalid("", "must be an object")
@@ -116,6 +142,8 @@ def price_to_json(price: Price) -> dict[str, object]:
             }
         case Flat(flat):
             return {"model": "flat", "price": decimal_text(flat)}
+        case Percentage():
+            return _percentage_to_json(price)
         case _:
             assert_never(price)
 
@@ -124,6 +152,13 @@ def decimal_text(value: Decimal) -> str:
     """``value`` exactly, without exponent and without zeros at the end: ``0.000002``, ``20``."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _percentage_to_json(price: Percentage) -> dict[str, object]:
+    members = ("percent", "unit_value", "fixed", "minimum", "maximum")
+    amounts = {member: getattr(price, member) for member in members}
+    texts = {name: decimal_text(amount) for name, amount in amounts.items() if amount is not None}
+    return {"model": "percentage", **texts}
 
 
 def _tier_to_json(tier: Tier) -> dict[str, object]:
@@ -178,6 +213,24 @@ def _read_flat(data: Mapping[str, object]) -> Flat:
     return Flat(_decimal(data, "price"))
 
 
+def _read_percentage(data: Mapping[str, object]) -> Percentage:
+    _only(data, frozenset({"model", "percent", "unit_value", "fixed", "minimum", "maximum"}))
+    price = Percentage(
+        percent=_decimal(data, "percent"),
+        unit_value=_decimal(data, "unit_value"),
+        fixed=_decimal(data, "fixed") if "fixed" in data else Decimal(0),
+        minimum=_decimal(data, "minimum") if data.get("minimum") is not None else None,
+        maximum=_decimal(data, "maximum") if data.get("maximum") is not None else None,
+    )
+    if not _DECIMAL.fullmatch(decimal_text(price.unit_price)):
+        raise PriceInvalid(
+            "percent", "a hundredth of it times unit_value must have at most 12 places on each side"
+        )
+    if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
+        raise PriceInvalid("maximum", "must not be less than the minimum")
+    return price
+
+
 def _read_graduated(data: Mapping[str, object]) -> Graduated:
     return Graduated(_read_tiers(data))
 
@@ -226,4 +279,5 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, object]], Price]]] = {
     "volume": _read_volume,
     "package": _read_package,
     "flat": _read_flat,
+    "percentage": _read_percentage,
 }

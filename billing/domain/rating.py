@@ -25,6 +25,7 @@ from billing.domain.prices import (
     Flat,
     Graduated,
     Package,
+    Percentage,
     PerUnit,
     Price,
     Tier,
@@ -50,7 +51,9 @@ class RatedTier:
 
     ``quantity`` = ``to_quantity - from_quantity``; the next tier starts where this one ends.
     ``amount`` = ``quantity * unit_price + flat_price``, or for a price by package
-    ``packages * unit_price``, where ``unit_price`` is the price of a package.
+    ``packages * unit_price``, where ``unit_price`` is the price of a package. A step with a
+    ``bound`` ("minimum", "maximum") has no units: its amount, which is negative for a maximum,
+    brings what the steps before it cost to that bound.
     """
 
     from_quantity: int
@@ -60,6 +63,7 @@ class RatedTier:
     flat_price: Decimal
     amount: Decimal
     packages: int | None = None
+    bound: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def tiers_to_json(tiers: Sequence[RatedTier]) -> list[dict[str, object]]:
         }
         if tier.packages is not None:
             row["packages"] = tier.packages
+        if tier.bound is not None:
+            row["bound"] = tier.bound
         rows.append(row)
     return rows
 
@@ -128,6 +134,8 @@ def _rate(price: Price, *, quantity: int) -> tuple[RatedTier, ...]:
             return (_rate_package(package_size, package_price, quantity=quantity),)
         case Flat(flat):
             return (_tier(0, quantity, unit_price=Decimal(0), flat_price=flat),)
+        case Percentage():
+            return _rate_percentage(price, quantity=quantity)
         case _:
             assert_never(price)
 
@@ -159,3 +167,16 @@ def _rate_volume(tiers: tuple[Tier, ...], *, quantity: int) -> RatedTier:
 def _rate_package(size: int, price: Decimal, *, quantity: int) -> RatedTier:
     packages = -(-quantity // size)
     return RatedTier(0, quantity, quantity, price, Decimal(0), packages * price, packages)
+
+
+def _rate_percentage(price: Percentage, *, quantity: int) -> tuple[RatedTier, ...]:
+    share = _tier(0, quantity, unit_price=price.unit_price, flat_price=price.fixed)
+    if price.minimum is not None and share.amount < price.minimum:
+        return share, _bound("minimum", price.minimum - share.amount, quantity=quantity)
+    if price.maximum is not None and share.amount > price.maximum:
+        return share, _bound("maximum", price.maximum - share.amount, quantity=quantity)
+    return (share,)
+
+
+def _bound(name: str, amount: Decimal, *, quantity: int) -> RatedTier:
+    return RatedTier(quantity, quantity, 0, Decimal(0), amount, amount, bound=name)

@@ -1,6 +1,7 @@
 """The tables of billing."""
 
 from billing.models.catalogue import Plan, PlanEntitlement, PlanVersion
+from billing.models.customer_terms import Override, SpendLimit
 from billing.models.invoices import (
     BilledUsage,
     CreditNote,
@@ -10,6 +11,7 @@ from billing.models.invoices import (
     PaymentAttempt,
 )
 from billing.models.ledger import LedgerEntry, LedgerPosting, Wallet
+from billing.models.plan_migrations import MigratedSubscription, PlanMigration
 from billing.models.stripe import CheckoutSession, StripeCustomer, StripeEvent, StripeStep
 from billing.models.subscriptions import Subscription, SubscriptionPhase
 
@@ -22,10 +24,14 @@ __all__ = [
     "InvoiceLine",
     "LedgerEntry",
     "LedgerPosting",
+    "MigratedSubscription",
+    "Override",
     "PaymentAttempt",
     "Plan",
     "PlanEntitlement",
+    "PlanMigration",
     "PlanVersion",
+    "SpendLimit",
     "StripeCustomer",
     "StripeEvent",
     "StripeStep",

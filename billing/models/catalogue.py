@@ -50,6 +50,7 @@ class PlanVersion(Entity):
     trial_days = models.PositiveSmallIntegerField(default=0)
     grace_days = models.PositiveSmallIntegerField(default=3)
     minimum = models.BigIntegerField(default=0)  # minor units per period
+    seats = models.JSONField(null=True, blank=True)  # {"included", "price"}: a fee for each seat
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)

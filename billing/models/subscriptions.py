@@ -33,6 +33,8 @@ class Subscription(Entity):
     pending_version = models.ForeignKey(  # takes over when the current period ends
         PlanVersion, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
+    seats = models.PositiveIntegerField(default=1)
+    pending_seats = models.PositiveIntegerField(null=True, blank=True)  # from the next period on
     status = models.CharField(max_length=10, choices=Status.choices)
     collection = models.CharField(
         max_length=6, choices=Collection.choices, default=Collection.STRIPE
@@ -74,13 +76,15 @@ class Subscription(Entity):
 
 
 class SubscriptionPhase(models.Model):
-    """Under which version a subscription stood when: [start_at, end_at), end null = now.
+    """Under which version, with how many seats, a subscription stood when: [start_at, end_at),
+    end null = now.
 
     Usage before a change is rated by the version it happened under.
     """
 
     subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="phases")
     version = models.ForeignKey(PlanVersion, on_delete=models.PROTECT, related_name="+")
+    seats = models.PositiveIntegerField(default=1)
     start_at = models.DateTimeField()
     end_at = models.DateTimeField(null=True, blank=True)
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 
 from accounts.operations.auditing import audit
+from billing.domain.curves import curve
+from billing.domain.prices import parse_price
 from billing.models import Plan, PlanEntitlement, PlanVersion
 from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
 from billing.queries.catalogue import PlanNotOnSale, plans_on_sale
@@ -48,12 +50,7 @@ def create_plan(
 
     Raises PlanInvalid (with `param`), PlanKeyTaken.
     """
-    if not _KEY.fullmatch(key):
-        raise PlanInvalid(
-            "key", "1 to 100 of a-z, 0-9, '_' and '-', beginning with one of a-z, 0-9"
-        )
-    if not 1 <= len(name) <= 200:
-        raise PlanInvalid("name", "has 1 to 200 characters")
+    check_names(key=key, name=name, description=description)
     plan = Plan(key=key, name=name, description=description, public=public, created_at=now)
     with transaction.atomic():
         try:
@@ -67,6 +64,17 @@ def create_plan(
         if activate:
             _activate(version, actor=actor, now=now)
     return version
+
+
+def check_names(*, key: str, name: str, description: str) -> None:
+    """Raise PlanInvalid where a plan cannot be called like that."""
+    if not _KEY.fullmatch(key):
+        raise PlanInvalid(
+            "key", "1 to 100 of a-z, 0-9, '_' and '-', beginning with one of a-z, 0-9"
+        )
+    for member, text, least, most in (("name", name, 1, 200), ("description", description, 0, 500)):
+        if not least <= len(text) <= most or "\x00" in text:
+            raise PlanInvalid(member, f"has {least} to {most} characters")
 
 
 def new_version(
@@ -179,6 +187,7 @@ def _offer(version: PlanVersion) -> dict[str, Any]:
                 "overage_limit": right.overage_limit,
                 "window": window_unit(right, version=version),
             }
+            | ({"curve": curve(parse_price(right.price)).to_json()} if right.price else {})
             for right in rights
             if right.meter_id is not None
         },

@@ -8,7 +8,7 @@ Only a plan of another interval ends the period and begins one of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
@@ -24,7 +24,9 @@ from billing.operations.following import begin_if_payable
 from billing.operations.subscribing import load, next_instant
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
-from billing.queries.rated_periods import Span, current_basis, rated_period, spans
+from billing.queries.period_fees import period_fee
+from billing.queries.rated_periods import rated_period
+from billing.queries.spans import current_basis, spans
 
 Status = Subscription.Status
 _NOTHING_DUE_YET = (Status.TRIALING, Status.INCOMPLETE)
@@ -68,15 +70,46 @@ def change_plan(
         if version.pk == subscription.version_id:
             _take_back(subscription, actor=actor, now=now)
             return subscription
-        timing = timing_of(subscription, version=version, when=when, now=now)
-        _require_payment_method(subscription, version=version)
-        _audit(subscription, version=version, when=timing.when, actor=actor, now=now)
-        if timing.when is ChangeWhen.PERIOD_END:
-            subscription.pending_version = version
-            subscription.save()
-        else:
-            _change_now(subscription, version=version, now=now)
+        timing = require_changeable(subscription, version=version, when=when, now=now)
+        change_version(subscription, version=version, when=timing.when, actor=actor, now=now)
     return subscription
+
+
+def require_changeable(
+    subscription: Subscription, *, version: PlanVersion, when: ChangeWhen | None, now: datetime
+) -> ChangeTiming:
+    """How a change is carried out. Raises PlanChangeRefused, PaymentMethodNeeded."""
+    timing = timing_of(subscription, version=version, when=when, now=now)
+    _require_payment_method(subscription, version=version)
+    return timing
+
+
+def change_version(
+    subscription: Subscription, *, version: PlanVersion, when: ChangeWhen, actor: str, now: datetime
+) -> datetime:
+    """Change a subscription that is locked and may be changed; says from when on that holds."""
+    _audit(subscription, version=version, when=when, actor=actor, now=now)
+    if when is ChangeWhen.PERIOD_END:
+        subscription.pending_version = version
+        subscription.save()
+        return subscription.current_end_at
+    return _change_now(subscription, version=version, now=now)
+
+
+def period_under(
+    subscription: Subscription, *, version: PlanVersion | None, when: ChangeWhen, now: datetime
+) -> InvoiceDraft:
+    """The period under way as it would be billed, as far as usage is known, if the subscription
+    changed to `version` (None: stayed as it is); empty where none is billed yet."""
+    if subscription.status in _NOTHING_DUE_YET:
+        period = Period(subscription.current_start_at, subscription.current_end_at)
+        return InvoiceDraft(subscription.version.currency, period, ())
+    at = subscription.current_end_at
+    if version is not None and when is ChangeWhen.NOW:
+        at = next_instant(subscription, now=now)
+    return _invoice_with(
+        subscription, version=version or subscription.version, at=at, restarts=False
+    )
 
 
 def preview_change(
@@ -97,26 +130,36 @@ def preview_change(
             effective_at=at,
             restarts_period=restarts,
             invoice=_invoice_with(subscription, version=version, at=at, restarts=restarts),
-            next_fee=version.fee,
+            next_fee=period_fee(version, seats=subscription.seats),
         )
 
 
 def timing_of(
-    subscription: Subscription, *, version: PlanVersion, when: ChangeWhen | None, now: datetime
+    subscription: Subscription,
+    *,
+    version: PlanVersion,
+    seats: int | None = None,
+    when: ChangeWhen | None,
+    now: datetime,
 ) -> ChangeTiming:
-    """How the change would be carried out. Raises PlanChangeRefused."""
+    """How a change of the version, or of the seats, would be carried out.
+
+    Raises PlanChangeRefused.
+    """
+    seats = subscription.seats if seats is None else seats
     return change_timing(
         SubscriptionStatus(subscription.status),
-        old=_terms(subscription.version),
-        new=_terms(version),
+        old=_terms(subscription.version, seats=subscription.seats),
+        new=_terms(version, seats=seats),
         period=Period(subscription.current_start_at, subscription.current_end_at),
         now=now,
         when=when,
     )
 
 
-def _terms(version: PlanVersion) -> PlanTerms:
-    return PlanTerms(version.fee, Interval(version.interval), version.currency)
+def _terms(version: PlanVersion, *, seats: int) -> PlanTerms:
+    fee = period_fee(version, seats=seats)
+    return PlanTerms(fee, Interval(version.interval), version.currency)
 
 
 def _restarts(subscription: Subscription, *, version: PlanVersion) -> bool:
@@ -134,7 +177,7 @@ def _require_payment_method(subscription: Subscription, *, version: PlanVersion)
         )
 
 
-def _change_now(subscription: Subscription, *, version: PlanVersion, now: datetime) -> None:
+def _change_now(subscription: Subscription, *, version: PlanVersion, now: datetime) -> datetime:
     at = next_instant(subscription, now=now)
     restarts = _restarts(subscription, version=version)
     if restarts:
@@ -144,6 +187,7 @@ def _change_now(subscription: Subscription, *, version: PlanVersion, now: dateti
     if restarts or subscription.status == Status.INCOMPLETE:
         begin_period(subscription, at=at)
     begin_if_payable(subscription, now=now)
+    return at
 
 
 def _take_back(subscription: Subscription, *, actor: str, now: datetime) -> None:
@@ -161,8 +205,8 @@ def _invoice_with(
     if not restarts and period.start_at < at < period.end_at:
         last = found.pop()
         if last.period.start_at < at:
-            found.append(Span(last.version, Period(last.period.start_at, at)))
-        found.append(Span(version, Period(at, period.end_at)))
+            found.append(replace(last, period=Period(last.period.start_at, at)))
+        found.append(replace(last, version=version, period=Period(at, period.end_at)))
     basis = current_basis(subscription)
     return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft
 

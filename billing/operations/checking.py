@@ -94,7 +94,8 @@ SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total, inv
        IS DISTINCT FROM (invoice.total, invoice.currency)
 """
 # I9: entitlements from subscriptions are what plan and subscription say. What an operator gave
-# wins over the plan, so a right it takes the place of may be missing.
+# wins over the plan, so a right it takes the place of may be missing; and what was agreed with a
+# customer otherwise is not the plan's.
 _RIGHTS: Final = """
 WITH wanted AS (
     SELECT subscription.customer_id, given.kind, given.meter_id, given.feature, given.value,
@@ -106,6 +107,9 @@ WITH wanted AS (
       JOIN billing_planversion AS version ON version.id = subscription.version_id
       JOIN billing_planentitlement AS given ON given.version_id = version.id
      WHERE subscription.status <> 'canceled'
+), otherwise AS (
+    SELECT DISTINCT customer_id FROM billing_override
+     WHERE starts_at <= %(now)s AND (ends_at IS NULL OR ends_at > %(now)s OR due_at IS NOT NULL)
 ), found AS (
     SELECT customer_id, kind, meter_id, feature, value, "window" AS span, included, unlimited,
            over, overage_limit, anchor_at
@@ -114,13 +118,14 @@ WITH wanted AS (
    foreign_ones AS (SELECT * FROM found EXCEPT SELECT * FROM wanted)
 SELECT customer_id, format('entitlement missing: %%s %%s', missing.meter_id, missing.feature)
   FROM missing
- WHERE NOT EXISTS (
+ WHERE customer_id NOT IN (SELECT customer_id FROM otherwise) AND NOT EXISTS (
     SELECT FROM metering_entitlement AS own
      WHERE own.customer_id = missing.customer_id AND own.source NOT LIKE 'sub\\_%%'
        AND own.feature = missing.feature AND own.meter_id IS NOT DISTINCT FROM missing.meter_id
        AND (own."window" IN ('minute', 'hour')) = (missing.span IN ('minute', 'hour')))
 UNION ALL
 SELECT customer_id, format('entitlement not sold: %%s %%s', meter_id, feature) FROM foreign_ones
+ WHERE customer_id NOT IN (SELECT customer_id FROM otherwise)
 """
 # I9: who may not be served is denied, who may be is not. A trial at its end may be either.
 _STANDING: Final = """

@@ -18,6 +18,7 @@ from billing.operations.drafting import draft_period
 from billing.operations.locking import each_in_turn
 from billing.operations.provisioning import advance_status, provision
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.spend_limits import limits_spending
 
 Status = Subscription.Status
 # Their clock stands still: the first has not begun, the other is over.
@@ -84,12 +85,20 @@ def begin_period(subscription: Subscription, *, at: datetime) -> None:
         subscription.cancel_at = period.end_at
 
 
-def enter_version(subscription: Subscription, *, version: PlanVersion, at: datetime) -> None:
-    """From `at` on the subscription stands under `version`."""
+def enter_version(
+    subscription: Subscription, *, version: PlanVersion, seats: int | None = None, at: datetime
+) -> None:
+    """From `at` on the subscription stands under `version`, with as many seats as before or
+    `seats`; a change that waited for that is done."""
     end_phase(subscription, at=at)
+    if seats is not None:
+        subscription.seats, subscription.pending_seats = seats, None
+    if version.pk != subscription.version_id:
+        subscription.pending_version = None
     subscription.version = version
-    subscription.pending_version = None
-    SubscriptionPhase.objects.create(subscription=subscription, version=version, start_at=at)
+    SubscriptionPhase.objects.create(
+        subscription=subscription, version=version, seats=subscription.seats, start_at=at
+    )
 
 
 def end_phase(subscription: Subscription, *, at: datetime) -> None:
@@ -105,7 +114,7 @@ def end_subscription(
     """Cancel as of `at`; the caller provisions."""
     advance_status(subscription, event=SubscriptionEvent.CANCELED)
     subscription.canceled_at = at
-    subscription.pending_version = None
+    subscription.pending_version = subscription.pending_seats = None
     end_phase(subscription, at=at)
     audit(
         actor=actor,
@@ -133,17 +142,18 @@ def _turn(subscription: Subscription, *, now: datetime) -> bool:
     if subscription.cancel_at is not None and subscription.cancel_at <= at:
         end_subscription(subscription, at=at, actor="system", now=now)
         return True
-    changes = subscription.pending_version is not None
-    if subscription.pending_version is not None:
-        version = subscription.pending_version
+    version = subscription.pending_version or subscription.version
+    changes = version.pk != subscription.version_id
+    if changes or subscription.pending_seats is not None:
         if version.interval != subscription.version.interval:
             subscription.anchor_at = at
-        enter_version(subscription, version=version, at=at)
+        enter_version(subscription, version=version, seats=subscription.pending_seats, at=at)
     if trial:
         _end_trial(subscription)
     if subscription.status != Status.INCOMPLETE:
         begin_period(subscription, at=at)
-    return changes or trial
+    # What the period before has paid of windows that go on is counted from its end.
+    return changes or trial or limits_spending(subscription.customer_id)
 
 
 def _end_trial(subscription: Subscription) -> None:

@@ -8,7 +8,8 @@ from accounts.domain.ids import decode
 from billing.domain.invoices import InvoiceDraft, LineDraft
 from billing.domain.periods import Period
 from billing.models import Invoice, InvoiceLine, PlanVersion, Subscription
-from billing.queries.rated_periods import current_basis, rated_period, spans
+from billing.queries.rated_periods import rated_period
+from billing.queries.spans import current_basis, spans
 from metering.models import Meter
 
 

@@ -27,7 +27,8 @@ from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
 from billing.queries.adjustments import Correction, corrections
 from billing.queries.ledger import credit_available, issue_key
-from billing.queries.rated_periods import PeriodBasis, RatedUsage, rated_period, spans
+from billing.queries.rated_periods import RatedUsage, rated_period
+from billing.queries.spans import PeriodBasis, spans
 
 INVOICE_PREFIX: Final = "INV"
 MANUAL_TERMS: Final = timedelta(days=30)

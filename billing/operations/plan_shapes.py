@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from billing.domain.money import CURRENCIES
 from billing.domain.prices import PriceInvalid, parse_price, price_to_json
-from billing.models import PlanEntitlement, PlanVersion
+from billing.domain.seats import parse_seats, seats_to_json
+from billing.models import Override, PlanEntitlement, PlanVersion
 from metering.domain.meters import QUANTITY_MAX
+from metering.domain.rollover import rolls
 from metering.domain.windows import RATE_UNITS
 from metering.models import Meter
 
@@ -42,8 +44,8 @@ class PlanInvalid(Exception):
 class VersionTerms:
     """What a version says, as the API takes it; `read_version` looks whether it holds together.
 
-    `fee` and `minimum` are minor units of `currency` per `interval`; `entitlements` are objects as
-    the contract shows them.
+    `fee` and `minimum` are minor units of `currency` per `interval`; `seats` what each seat costs;
+    `entitlements` are objects as the contract shows them.
     """
 
     currency: str = "usd"
@@ -52,6 +54,7 @@ class VersionTerms:
     trial_days: int = 0
     grace_days: int = 3
     minimum: int = 0
+    seats: Mapping[str, Any] | None = None
     entitlements: Sequence[Mapping[str, Any]] = ()
 
 
@@ -81,6 +84,7 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
         trial_days=terms.trial_days,
         grace_days=terms.grace_days,
         minimum=terms.minimum,
+        seats=_seats(terms.seats),
     )
     rights = [
         _entitlement(given, at=f"entitlements[{index}]")
@@ -88,6 +92,51 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
     ]
     _refuse_contradictions(rights)
     return version, rights
+
+
+def _seats(given: Mapping[str, Any] | None) -> dict[str, object] | None:
+    try:
+        return None if given is None else seats_to_json(parse_seats(given))
+    except PriceInvalid as invalid:
+        raise PlanInvalid(f"seats.{invalid.param}".rstrip("."), invalid.detail) from invalid
+
+
+def read_override(given: Mapping[str, Any]) -> Override:
+    """The row of one customer's terms, unsaved: what `given` says of a right, and nothing else.
+
+    Of a meter any members of an entitlement but `type`; overage that is billed brings its price,
+    and who names a price bills overage.
+    Raises PlanInvalid.
+    """
+    given = dict(given)
+    denied = given.pop("denied", False)
+    if not isinstance(denied, bool):
+        raise PlanInvalid("denied", "must be true or false")
+    kind = "metered" if "meter" in given else "static" if "value" in given else "boolean"
+    for member in given:
+        if member not in (_METERED if kind == "metered" else _OTHER[kind]) - {"type"}:
+            raise PlanInvalid(member, f"is not a member of a {kind} override")
+    if denied and given.keys() - {"meter", "feature", "window"}:
+        raise PlanInvalid("denied", "a right that is taken away has no terms")
+    if not denied and kind == "metered" and not given.keys() - {"meter", "window"}:
+        raise PlanInvalid("meter", "an override says what is otherwise")
+    whole = {**given, "type": kind}
+    if "price" in given or "overage_limit" in given:
+        whole.setdefault("over", "bill")
+    if "overage_limit" in given and "price" not in given and "over" not in given:
+        whole["price"] = {"model": "per_unit", "unit_price": "0"}  # the plan's own stays
+    try:
+        right = _entitlement(whole, at="")
+    except PlanInvalid as invalid:
+        raise PlanInvalid(invalid.param.lstrip("."), invalid.detail) from invalid
+    names = ("included", "unlimited", "window", "rollover", "over", "overage_limit", "price")
+    said = given.keys() | ({"over"} if "price" in given else set())
+    terms = {name: getattr(right, name) for name in names if name in said}
+    if kind == "static":
+        terms = {"value": right.value}
+    return Override(
+        kind=right.kind, meter=right.meter, feature=right.feature, denied=denied, terms=terms
+    )
 
 
 def _entitlement(given: object, *, at: str) -> PlanEntitlement:
@@ -133,6 +182,8 @@ def _metered(given: Mapping[str, Any], *, at: str) -> PlanEntitlement:
     unlimited = given.get("unlimited", False)
     if not isinstance(unlimited, bool):
         raise PlanInvalid(f"{at}.unlimited", "must be true or false")
+    if given.get("rollover") and (unlimited or not rolls(window)):
+        raise PlanInvalid(f"{at}.rollover", "needs a window of a day or more that ends")
     limit = given.get("overage_limit")
     return PlanEntitlement(
         kind="metered",

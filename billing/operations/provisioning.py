@@ -12,17 +12,21 @@ from datetime import datetime
 from typing import Literal, cast
 
 from billing.domain import subscriptions as rules
+from billing.domain.curves import curve
 from billing.domain.dunning import grace_ends_at
+from billing.domain.prices import parse_price
 from billing.domain.subscriptions import (
     StandingCode,
     SubscriptionEvent,
     SubscriptionFacts,
     SubscriptionStatus,
 )
-from billing.models import Subscription
+from billing.models import PlanEntitlement, Subscription
+from billing.queries.customer_terms import overrides_at, rights_with
 from billing.queries.dunning import UnpaidInvoice, oldest_failed
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.rated_periods import window_unit
+from billing.queries.spend_limits import gate_limit, limits_spending
 from metering.operations.entitling import Right, StandingTerms, entitle
 
 _OWING = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.UNPAID)
@@ -38,7 +42,7 @@ def provision(subscription: Subscription, *, now: datetime) -> None:
     subscription.save()
     entitle(
         subscription.customer_id,
-        rights=rights(subscription),
+        rights=rights(subscription, now=now),
         standing=standing_terms(subscription, failed=failed, now=now),
         source=subscription.public_id,
         now=now,
@@ -51,12 +55,16 @@ def advance_status(subscription: Subscription, *, event: SubscriptionEvent) -> N
     subscription.status = Subscription.Status(rules.next_status(before, event=event))
 
 
-def rights(subscription: Subscription) -> list[Right]:
-    """What the version gives; a trial bills nothing, so what it includes is all there is."""
+def rights(subscription: Subscription, *, now: datetime) -> list[Right]:
+    """What the version gives, with the overrides that hold now.
+
+    A trial bills nothing, so what it includes is all there is. What overage costs is told only
+    where somebody limits the spending.
+    """
     if subscription.status == Subscription.Status.CANCELED:
         return []
     trial = subscription.status == Subscription.Status.TRIALING
-    version = subscription.version
+    version, priced = subscription.version, limits_spending(subscription.customer_id)
     return [
         Right(
             kind=cast("Literal['metered', 'boolean', 'static']", given.kind),
@@ -67,12 +75,20 @@ def rights(subscription: Subscription) -> list[Right]:
             anchor_at=subscription.anchor_at,
             included=given.included,
             unlimited=given.unlimited,
-            over="bill" if given.over == "bill" and not trial else "deny",
+            over="bill" if _billed(given, trial=trial) else "deny",
             overage_limit=given.overage_limit,
+            curve=curve(parse_price(given.price))
+            if priced and _billed(given, trial=trial) and not given.unlimited
+            else None,
+            rollover=given.rollover,
             starts_at=subscription.start_at,
         )
-        for given in version.entitlements.order_by("id")
+        for given in rights_with(version, overrides_at(subscription.customer_id, at=now))
     ]
+
+
+def _billed(given: PlanEntitlement, *, trial: bool) -> bool:
+    return given.over == "bill" and not trial
 
 
 def standing_terms(
@@ -100,6 +116,7 @@ def standing_terms(
         deny_code=code or "",
         deny_at=now if found.code else found.good_until,
         invoice_url=failed.url if failed else "",
+        spend_limit=gate_limit(subscription, now=now),
     )
 
 

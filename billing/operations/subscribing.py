@@ -10,6 +10,7 @@ from django.db.models import Max
 
 from accounts.operations.auditing import audit
 from billing.domain.periods import Interval, calendar_anchor
+from billing.domain.seats import SEATS_MAX
 from billing.domain.subscriptions import SubscriptionEvent, SubscriptionStatus, first_status
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
 from billing.operations.closing import (
@@ -45,6 +46,12 @@ class StartInvalid(Exception):
     """A subscription cannot start then: in the future, too long ago, or before another ended."""
 
     param = "start_at"
+
+
+class SeatsInvalid(Exception):
+    """The plan is not sold by seats, or not with so many."""
+
+    param = "seats"
 
 
 class SubscriptionUnknown(Exception):
@@ -83,10 +90,19 @@ def load(subscription_id: int, *, now: datetime) -> Subscription:
     return subscription
 
 
+def check_seats(seats: int, *, version: PlanVersion) -> None:
+    """Raise SeatsInvalid where the version cannot be had with so many."""
+    if version.seats is None:
+        raise SeatsInvalid(f"The plan {version.plan.key!r} is not sold by seats.")
+    if not 1 <= seats <= SEATS_MAX:
+        raise SeatsInvalid(f"A subscription has 1 to {SEATS_MAX} seats.")
+
+
 def subscribe(
     customer_id: int,
     *,
     plan: str,
+    seats: int = 1,
     start_at: datetime | None = None,
     anchor: Literal["start", "calendar"] = "start",
     collection: Literal["stripe", "manual"] = "stripe",
@@ -97,8 +113,8 @@ def subscribe(
 
     Periods that are over by `now` are closed at once. A plan that costs something and is collected
     through Stripe waits, incomplete, until there is a payment method; a trial, which each customer
-    has once, does not wait. Raises AlreadySubscribed, CurrencyUnfit, StartInvalid, PlanUnknown,
-    PlanNotOnSale, CustomerUnknown.
+    has once, does not wait. Raises AlreadySubscribed, CurrencyUnfit, StartInvalid, SeatsInvalid,
+    PlanUnknown, PlanNotOnSale, CustomerUnknown.
     """
     with transaction.atomic():
         customer = lock_customer(customer_id)
@@ -107,10 +123,13 @@ def subscribe(
             raise CurrencyUnfit(
                 f"The customer pays in {customer.currency}, the plan is in {version.currency}."
             )
+        if seats != 1:
+            check_seats(seats, version=version)
         start_at = _start(customer_id, start_at=start_at, now=now)
         subscription = _new(
             customer_id,
             version=version,
+            seats=seats,
             start_at=start_at,
             anchor=anchor,
             collection=collection,
@@ -232,6 +251,7 @@ def _new(
     customer_id: int,
     *,
     version: PlanVersion,
+    seats: int,
     start_at: datetime,
     anchor: Literal["start", "calendar"],
     collection: Literal["stripe", "manual"],
@@ -247,6 +267,7 @@ def _new(
     subscription = Subscription(
         customer_id=customer_id,
         version=version,
+        seats=seats,
         status=status,
         collection=collection,
         start_at=start_at,
@@ -261,7 +282,9 @@ def _new(
     else:
         begin_period(subscription, at=start_at)
     subscription.save(force_insert=True)
-    SubscriptionPhase.objects.create(subscription=subscription, version=version, start_at=start_at)
+    SubscriptionPhase.objects.create(
+        subscription=subscription, version=version, seats=seats, start_at=start_at
+    )
     return subscription
 
 

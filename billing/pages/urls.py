@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.pages import checkout, overview, plans
+from billing.pages import checkout, events, overview, plans, spend_limit
 
 urlpatterns = [
     path("portal", overview.Overview.as_view(), name="portal"),
     path("portal/plans", plans.Plans.as_view(), name="portal-plans"),
     path("portal/plans/<str:key>", plans.OnePlan.as_view(), name="portal-plan"),
     path("portal/payment-method", checkout.PaymentMethod.as_view(), name="portal-payment-method"),
+    path("portal/spend-limit", spend_limit.SpendLimit.as_view(), name="portal-spend-limit"),
     path("portal/checkout/done", checkout.CheckoutDone.as_view(), name="portal-checkout-done"),
+    path("portal/events", events.Events.as_view(), name="portal-events"),
+    path("portal/events/<str:event>", events.OneEvent.as_view(), name="portal-event"),
+    path("admin/usage-events/", events.operator_events, name="operator-events"),
+    path("admin/usage-events/<str:event>/", events.operator_event, name="operator-event"),
     path("portal/invoices/<str:invoice>", overview.OneInvoice.as_view(), name="portal-invoice"),
 ]

@@ -107,9 +107,10 @@ def state(text: str) -> Tag:
 
 def fee(version: PlanVersion) -> str:
     """What a version costs: $20.00 a month."""
+    seats = " and each seat" if version.seats is not None else ""
     if not version.fee:
-        return "Free"
-    return f"{money(version.fee, version.currency)} a {version.interval}"
+        return "By seats" if seats else "Free"
+    return f"{money(version.fee, version.currency)} a {version.interval}{seats}"
 
 
 def right(given: PlanEntitlement, *, version: PlanVersion) -> str:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Max
 
 from billing.domain.invoices import LineDraft, LineKind
 from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice
-from billing.queries.rated_periods import PeriodBasis, RatedUsage, rated_usage, spans
+from billing.queries.rated_periods import RatedUsage, rated_usage
+from billing.queries.spans import PeriodBasis, spans
+from metering.queries.corrections import corrected_since
 
 _SPARE = timedelta(days=1)
 
@@ -28,14 +31,25 @@ class Correction:
 def corrections(invoice: Invoice) -> list[Correction]:
     """Everything that must be put right on `invoice`, from the customer's earlier ones.
 
-    Looks back as far as an event that arrived since the invoice before may lie.
+    Looks back as far as an event that arrived since the invoice before may lie, and as far as
+    events were corrected or supplied by an operator since then.
     """
     oldest = invoice.period_start_at - timedelta(days=settings.EVENT_MAX_AGE_DAYS) - _SPARE
+    put_right = corrected_since(invoice.customer_id, at=_last_issued_at(invoice) - _SPARE)
+    if put_right is not None:
+        oldest = min(oldest, put_right)
     return [
         correction
         for earlier in _earlier(invoice, since=oldest)
         for correction in _corrections_of(earlier)
     ]
+
+
+def _last_issued_at(invoice: Invoice) -> datetime:
+    last = Invoice.objects.filter(
+        customer_id=invoice.customer_id, currency=invoice.currency, issued_at__isnull=False
+    ).aggregate(at=Max("issued_at"))["at"]
+    return last or invoice.period_start_at
 
 
 def _earlier(invoice: Invoice, *, since: datetime) -> Iterator[Invoice]:

@@ -88,6 +88,7 @@ def _subscription(subscription: Subscription) -> Json:
         "cancel_at": _time(subscription.cancel_at),
         "canceled_at": _time(subscription.canceled_at),
         "pending_plan": pending.plan.key if pending else None,
+        "seats": subscription.seats,
     }
 
 

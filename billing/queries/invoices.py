@@ -12,7 +12,8 @@ from billing.models import Invoice, Subscription
 from billing.queries.adjustments import corrections
 from billing.queries.dunning import OWED
 from billing.queries.ledger import credit_available
-from billing.queries.rated_periods import current_basis, rated_period, spans
+from billing.queries.rated_periods import rated_period
+from billing.queries.spans import current_basis, spans
 
 _NOT_BILLED = (
     Subscription.Status.TRIALING,

@@ -13,12 +13,12 @@ from django.db import connection
 
 from billing.models import PlanEntitlement
 from metering.domain.windows import anchored_window
-from metering.models import Grant
+from metering.models import Balance, Grant
 from metering.queries.usage import usage_total
 
 _GRANTED = """
 SELECT coalesce(sum(paid.quantity::bigint), 0)
-  FROM metering_usageevent AS event
+  FROM metering_effectiveevent AS event
  CROSS JOIN LATERAL jsonb_each_text(event.paid_by -> %(meter)s -> 'grants') AS paid (id, quantity)
  WHERE event.customer_id = %(customer_id)s
    AND event.occurred_at >= %(start_at)s AND event.occurred_at < %(end_at)s
@@ -70,6 +70,22 @@ class Overage:
                 )
                 self._paid[span] = int(cursor.fetchone()[0])
         return self._paid[span]
+
+    def paid_elsewhere(
+        self, *, unit: str, start_at: datetime, end_at: datetime
+    ) -> list[tuple[datetime, int]]:
+        """What grants paid in the windows of `[start_at, end_at)` that their balances do not know,
+        since it was burned under earlier terms, in other windows; by where the window begins."""
+        windows = dict(self._windows(unit, start_at, end_at))
+        paid = {began_at: self.granted(began_at, end) for began_at, end in windows.items()}
+        if not any(paid.values()):
+            return []
+        known = Balance.objects.filter(
+            customer_id=self._customer_id, meter_id=self._meter_id, window=unit
+        ).values_list("start_at", "grant_used")
+        for began_at, grant_used in known.filter(start_at__in=list(paid)):
+            paid[began_at] -= grant_used
+        return [(began_at, units) for began_at, units in paid.items() if units > 0]
 
     def billed(
         self, right: PlanEntitlement, *, unit: str, start_at: datetime, end_at: datetime

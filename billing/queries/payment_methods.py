@@ -15,6 +15,6 @@ def needs_payment_method(version: PlanVersion, *, collection: str) -> bool:
     """Whether a subscription to this version can cost anything that Stripe must collect."""
     if collection != Subscription.Collection.STRIPE:
         return False
-    if version.fee > 0 or version.minimum > 0:
+    if version.fee > 0 or version.minimum > 0 or version.seats is not None:
         return True
     return version.entitlements.filter(over="bill", unlimited=False).exists()

@@ -11,8 +11,18 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts.models import AuditEntry, Customer, Member
-from billing.models import Invoice, PlanVersion, StripeEvent, StripeStep, Subscription
+from billing.models import (
+    Invoice,
+    Override,
+    PlanVersion,
+    SpendLimit,
+    StripeEvent,
+    StripeStep,
+    Subscription,
+)
 from billing.operations import catalogue, crediting
+from billing.operations.limiting import set_spend_limit
+from billing.operations.overriding import override
 from billing.operations.plan_shapes import VersionTerms
 from tests.factories.accounts import a_customer
 from tests.factories.billing import a_plan, a_subscription, bill, calls, fresh
@@ -30,6 +40,8 @@ MODELS = (
     "stripeevent",
     "stripecustomer",
     "checkoutsession",
+    "spendlimit",
+    "override",
 )
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -97,6 +109,8 @@ def test_everything_is_shown_and_nothing_edited(
     a_step(invoice)
     an_event(now)
     crediting.top_up_wallet(invoice.customer_id, amount=5, reference="wire", actor="opk_1", now=now)
+    set_spend_limit(invoice.customer_id, amount=5, set_by="operator", actor="opk_1", now=now)
+    override(invoice.customer_id, terms={"feature": "beta"}, actor="opk_1", now=now)
     for model in MODELS:
         answer = staff.get(f"/admin/billing/{model}/")
         assert answer.status_code == 200, model
@@ -199,3 +213,16 @@ def test_who_may_only_look_is_offered_no_action(subscription: Subscription) -> N
     assert "Cancel at once" not in page
     act(client, "subscription", "cancel_now", subscription)
     assert fresh(subscription).status == "active"
+
+
+def test_limits_are_removed_and_overrides_ended(
+    staff: Client, subscription: Subscription, now: datetime
+) -> None:
+    customer_id = subscription.customer_id
+    set_spend_limit(customer_id, amount=5, set_by="customer", actor="opk_1", now=now)
+    agreed = override(customer_id, terms={"feature": "beta"}, actor="opk_1", now=now)
+    act(staff, "spendlimit", "remove", SpendLimit.objects.get())
+    assert not SpendLimit.objects.exists()
+    act(staff, "override", "end_now", agreed)
+    assert Override.objects.get().ends_at is not None
+    assert AuditEntry.objects.filter(action="override.ended").exclude(actor="opk_1").exists()

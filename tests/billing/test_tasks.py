@@ -15,6 +15,7 @@ from config.celery import BEAT, app
         tasks.advance_subscriptions,
         tasks.close_periods,
         tasks.issue_invoices,
+        tasks.migrate_customers,
         tasks.advance_dunning,
         tasks.check_invariants,
     ],

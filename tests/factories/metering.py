@@ -16,6 +16,7 @@ from accounts.operations.versions import bump
 from metering.domain.account import Account
 from metering.domain.burndown import Deltas, take
 from metering.domain.meters import dimensions_of
+from metering.domain.told import Told, keep
 from metering.models import (
     Balance,
     Entitlement,
@@ -29,6 +30,7 @@ from metering.queries.meters import terms_of
 from metering.queries.standing import account_of
 
 NOW = datetime(2026, 11, 15, 12, 30, tzinfo=UTC)
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _numbers = itertools.count(1)
 
 
@@ -88,7 +90,7 @@ def report(
     kept = {"tokens": quantity, **(properties or {})}
     with transaction.atomic():
         bump(customer.id)
-        account, deltas = account_of(customer.id, now=datetime.min.replace(tzinfo=UTC)), Deltas()
+        account, deltas = account_of(customer.id, now=_LONG_AGO), Deltas()
         paid_by = take(account, deltas, meter_id=meter.id, quantity=quantity, at=at, hold=False)
         _write(account, deltas)
         event = UsageEvent.objects.create(
@@ -144,7 +146,7 @@ def open_hold(
             opened_at=at,
             expires_at=at + ttl,
             fingerprint=number,
-            answer={"allowed": True},
+            answer=keep(Told("hold", "", ())),
         )
 
 

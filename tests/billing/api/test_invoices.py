@@ -137,7 +137,7 @@ def test_a_wallet_is_topped_up_once_per_reference(operator: Caller, customer: Cu
 
 def fate_of(operator: Caller, event: UsageEvent) -> dict[str, Any]:
     public_id = ids.encode_owned("evt", customer_id=event.customer_id, key=event.id)
-    fate: dict[str, Any] = operator.seen(f"/events/{public_id}/fate")["fate"]
+    fate: dict[str, Any] = operator.seen(f"/events/{public_id}")["fate"]
     return fate
 
 

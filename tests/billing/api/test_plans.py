@@ -163,3 +163,32 @@ def test_a_repeated_idempotency_key_makes_one_plan(operator: Caller, pro: dict[s
     assert again["Farebox-Replayed"] == "true"
     assert again.json() == first.json()
     assert Plan.objects.count() == 1
+
+
+def test_a_percentage_of_an_amount_meter_is_sold(operator: Caller) -> None:
+    make_meter(key="turnover.cents")
+    price = {
+        "model": "percentage",
+        "percent": "2.90",
+        "unit_value": "0.01",
+        "fixed": "0.30",
+        "minimum": None,
+        "maximum": "100",
+    }
+    right = {"meter": "turnover.cents", "type": "metered", "over": "bill", "price": price}
+    body = {"key": "shop", "name": "Shop", "entitlements": [right], "activate": True}
+
+    sold = operator.made("/plans", body)["version"]["entitlements"][0]["price"]
+
+    assert sold == {
+        "model": "percentage",
+        "percent": "2.9",
+        "unit_value": "0.01",
+        "fixed": "0.3",
+        "maximum": "100",
+    }
+    price["minimum"] = "101"
+    refused = operator.post("/plans", body | {"key": "other"})
+    assert refused.status_code == 422
+    assert refused.json()["param"] == "entitlements[0].price.maximum"
+    assert Plan.objects.count() == 1

@@ -60,7 +60,8 @@ def test_manual_collection_needs_no_payment_method(operator: Caller, customer: C
         ({"start_at": "tomorrow"}, "start_at", "parameter_invalid"),
         ({"start_at": "2999-01-01T00:00:00Z"}, "start_at", "parameter_invalid"),
         ({"anchor": "moon"}, "anchor", "parameter_invalid"),
-        ({"seats": 3}, "seats", "parameter_unknown"),
+        ({"chairs": 3}, "chairs", "parameter_unknown"),
+        ({"seats": 3}, "seats", "parameter_invalid"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -145,3 +146,22 @@ def test_a_key_sees_its_own_customer_only(operator: Caller, customer: Customer) 
     body = Client(headers=bearer(an_api_key(other)[1])).get("/api/v1/me/state").json()
     assert body["customer"]["id"] == other.public_id
     assert body["subscription"] is None
+
+
+def test_seats_are_asked_for_and_changed(operator: Caller, customer: Customer) -> None:
+    seats = {"included": 1, "price": {"model": "per_unit", "unit_price": "10"}}
+    plan = operator.made(
+        "/plans", {"key": "team", "name": "Team", "fee": 0, "seats": seats, "activate": True}
+    )
+    assert plan["version"]["seats"] == seats
+    give_card(customer)
+    made = operator.made("/subscriptions", {"customer": "acme", "plan": "team", "seats": 3})
+    assert (made["seats"], made["pending_seats"]) == (3, None)
+
+    path = f"/subscriptions/{made['id']}/seats"
+    assert operator.made(path, {"seats": 5})["seats"] == 5
+    assert operator.made(path, {"seats": 4})["pending_seats"] == 4
+    assert operator.made(path, {"seats": 4, "when": "now"})["seats"] == 4
+    refused = operator.post(path, {"seats": 0})
+    assert (refused.status_code, refused.json()["param"]) == (422, "seats")
+    assert operator.seen(f"/subscriptions/{made['id']}")["seats"] == 4

@@ -26,7 +26,7 @@ SUBSCRIPTION, INVOICE = "sub_000000000009", "inv_000000000009"
         "checkout-sessions/chk_000000000009",
         "customers/cus_000000000009/invoice-preview",
         "customers/nobody/state",
-        "events/evt_nonsense/fate",
+        "events/evt_nonsense",
     ],
 )
 def test_what_does_not_exist_is_not_seen(operator: Caller, path: str) -> None:

@@ -8,7 +8,16 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from billing.domain.periods import Period
-from billing.domain.prices import Flat, Graduated, Package, PerUnit, Price, Tier, Volume
+from billing.domain.prices import (
+    Flat,
+    Graduated,
+    Package,
+    Percentage,
+    PerUnit,
+    Price,
+    Tier,
+    Volume,
+)
 
 amounts = st.decimals(min_value=0, max_value=10**6, places=12) | st.sampled_from(
     [Decimal(0), Decimal("0.000000000001"), Decimal("0.005"), Decimal(1)]
@@ -24,12 +33,30 @@ def tier_tables(draw: st.DrawFn) -> tuple[Tier, ...]:
     )
 
 
+@st.composite
+def percentages(draw: st.DrawFn) -> Percentage:
+    least = draw(st.none() | coarse)
+    most = draw(st.none() | coarse)
+    if least is not None and most is not None:
+        least, most = min(least, most), max(least, most)
+    return Percentage(
+        percent=draw(st.decimals(min_value=0, max_value=200, places=6) | st.just(Decimal(0))),
+        unit_value=draw(st.sampled_from([Decimal("0.0001"), Decimal("0.01"), Decimal(1)])),
+        fixed=draw(coarse),
+        minimum=least,
+        maximum=most,
+    )
+
+
+# Few enough that bounds meet each other, the fixed part and single units.
+coarse = st.sampled_from([Decimal(n).scaleb(-2) for n in (0, 1, 30, 31, 100, 500, 100_000)])
+percentage = percentages()
 per_unit = st.builds(PerUnit, amounts)
 graduated = st.builds(Graduated, tier_tables())
 volume = st.builds(Volume, tier_tables())
 package = st.builds(Package, st.integers(1, 10**6), amounts)
 flat = st.builds(Flat, amounts)
-rising_prices: st.SearchStrategy[Price] = per_unit | graduated | package | flat
+rising_prices: st.SearchStrategy[Price] = per_unit | graduated | package | flat | percentage
 any_price: st.SearchStrategy[Price] = rising_prices | volume
 
 

@@ -10,6 +10,7 @@ from billing.domain.prices import (
     Flat,
     Graduated,
     Package,
+    Percentage,
     PerUnit,
     Price,
     PriceInvalid,
@@ -38,6 +39,12 @@ def test_reads_each_model() -> None:
     assert parse_price({"model": "volume", "tiers": tiers}) == Volume(read)
     assert parse_price(package) == Package(1000, Decimal("0.5"))
     assert parse_price({"model": "flat", "price": "5"}) == Flat(Decimal(5))
+    share = {"model": "percentage", "percent": "2.9", "unit_value": "0.01"}
+    assert parse_price(share) == Percentage(Decimal("2.9"), Decimal("0.01"))
+    bounded = share | {"fixed": "0.30", "minimum": None, "maximum": "100"}
+    assert parse_price(bounded) == Percentage(
+        Decimal("2.9"), Decimal("0.01"), Decimal("0.3"), maximum=Decimal(100)
+    )
 
 
 @given(any_price)
@@ -59,6 +66,10 @@ def test_json_there_and_back(price: Price) -> None:
 )
 def test_decimal_text(value: str, text: str) -> None:
     assert decimal_text(Decimal(value)) == text
+
+
+def percentage(**members: object) -> dict[str, object]:
+    return {"model": "percentage", "percent": "1", "unit_value": "0.01"} | members
 
 
 def graduated(*tiers: object) -> dict[str, object]:
@@ -108,6 +119,15 @@ LAST = {"up_to": None, "unit_price": "1"}
         ({"model": "graduated", "tiers": []}, "tiers"),
         ({"model": "volume", "tiers": [LAST] * (MAX_TIERS + 1)}, "tiers"),
         ({"model": "volume", "tiers": [LAST], "unit_price": "1"}, "unit_price"),
+        ({"model": "percentage", "percent": "1"}, "unit_value"),
+        ({"model": "percentage", "unit_value": "0.01"}, "percent"),
+        (percentage(unit_price="1"), "unit_price"),
+        (percentage(fixed=None), "fixed"),
+        (percentage(minimum="-1"), "minimum"),
+        (percentage(maximum=0.5), "maximum"),
+        (percentage(minimum="2", maximum="1"), "maximum"),
+        (percentage(percent="0.000000000001"), "percent"),
+        (percentage(percent="999999999999", unit_value="999999"), "percent"),
         (graduated("tier"), "tiers[0]"),
         (graduated({"up_to": 5, "unit_price": "1"}), "tiers[0].up_to"),
         (graduated({"up_to": None, "unit_price": "1"}, LAST), "tiers[0].up_to"),

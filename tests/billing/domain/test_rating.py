@@ -1,4 +1,5 @@
 from decimal import Decimal, localcontext
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from billing.domain.money import CurrencyUnknown
-from billing.domain.prices import Flat, Graduated, Package, PerUnit, Price, Volume, parse_price
+from billing.domain.prices import (
+    Flat,
+    Graduated,
+    Package,
+    Percentage,
+    PerUnit,
+    Price,
+    Volume,
+    decimal_text,
+    parse_price,
+)
 from billing.domain.rating import (
     QuantityNegative,
     Rated,
@@ -23,6 +34,7 @@ from tests.billing.domain.strategies import (
     graduated,
     package,
     per_unit,
+    percentage,
     quantities,
     rising_prices,
     volume,
@@ -38,6 +50,9 @@ def test_golden(row: dict[str, Any]) -> None:
     rated = rate(parse_price(row["price"]), quantity=billed, currency=row["currency"])
     assert rated.amount == Decimal(row["amount"])
     assert rated.amount_minor == row["minor"]
+    if "tiers" in row:  # [units, amount] of each
+        told = [[tier.quantity, decimal_text(tier.amount)] for tier in rated.tiers]
+        assert told == row["tiers"]
 
 
 @given(rising_prices, quantities, st.integers(0, 10_000))
@@ -52,7 +67,8 @@ def test_tiers_meet_and_add_up(price: Price, quantity: int) -> None:
     reached = 0
     for tier in rated.tiers:
         assert tier.from_quantity == reached
-        assert tier.quantity == tier.to_quantity - tier.from_quantity > 0
+        assert tier.quantity == tier.to_quantity - tier.from_quantity
+        assert (tier.quantity == 0) == (tier.bound is not None)
         with localcontext(prec=100):
             count = tier.quantity if tier.packages is None else tier.packages
             assert tier.amount == count * tier.unit_price + tier.flat_price
@@ -78,6 +94,48 @@ def test_a_graduated_quantity_can_be_split_anywhere(
     assert part.amount + added == whole.amount
 
 
+@given(graduated)
+def test_graduated_tiers_meet_at_their_edges(price: Graduated) -> None:
+    """Past an edge the next tier adds its flat part and its unit price, and nothing else."""
+    for tier, following in pairwise(price.tiers):
+        assert tier.up_to is not None
+        edge = rate(price, quantity=tier.up_to, currency="usd").amount
+        past = rate(price, quantity=tier.up_to + 1, currency="usd").amount
+        assert past - edge == following.flat_price + following.unit_price
+
+
+@given(volume)
+def test_volume_changes_the_price_of_all_units_at_an_edge_and_not_before(price: Volume) -> None:
+    for tier, following in pairwise(price.tiers):
+        assert tier.up_to is not None
+        edge = rate(price, quantity=tier.up_to, currency="usd").amount
+        past = rate(price, quantity=tier.up_to + 1, currency="usd").amount
+        assert edge == tier.up_to * tier.unit_price + tier.flat_price
+        assert past == (tier.up_to + 1) * following.unit_price + following.flat_price
+
+
+@given(volume, st.integers(1, 20_000), st.integers(0, 10_000))
+def test_more_is_never_cheaper_by_volume_inside_a_tier(
+    price: Volume, quantity: int, more: int
+) -> None:
+    tier = next(t for t in price.tiers if t.up_to is None or quantity <= t.up_to)
+    assume(tier.up_to is None or quantity + more <= tier.up_to)
+    less = rate(price, quantity=quantity, currency="usd")
+    assert rate(price, quantity=quantity + more, currency="usd").amount >= less.amount
+
+
+@given(rising_prices, st.lists(st.integers(0, 3_000), min_size=1, max_size=6))
+def test_a_period_cut_anywhere_costs_what_it_costs_whole(price: Price, parts: list[int]) -> None:
+    """Spans are rated from where the tiers stood: the lines of all of them are the whole."""
+    reached = [0, *accumulate(parts)]
+    lines = [
+        rating_delta(price, before=before, after=after, currency="usd")
+        for before, after in pairwise(reached)
+    ]
+    assert min(lines) >= 0
+    assert sum(lines) == rate(price, quantity=sum(parts), currency="usd").amount_minor
+
+
 @given(volume, st.integers(1, 20_000))
 def test_volume_rates_all_units_in_one_tier(price: Volume, quantity: int) -> None:
     (tier,) = rate(price, quantity=quantity, currency="usd").tiers
@@ -98,6 +156,17 @@ def test_package_covers_the_quantity_and_not_a_package_more(price: Package, quan
     packages = sum(tier.packages or 0 for tier in tiers)
     assert packages * price.package_size >= quantity
     assert (packages - 1) * price.package_size < max(quantity, 1)
+
+
+@given(percentage, st.integers(1, 2**63 - 1) | st.integers(1, 50_000))
+def test_a_percentage_keeps_to_its_bounds_and_says_so(price: Percentage, quantity: int) -> None:
+    rated = rate(price, quantity=quantity, currency="usd")
+    with localcontext(prec=100):
+        plain = price.percent / 100 * price.unit_value * quantity + price.fixed
+    least = plain if price.minimum is None else max(plain, price.minimum)
+    assert rated.amount == (least if price.maximum is None else min(least, price.maximum))
+    bounds = [tier.bound for tier in rated.tiers if tier.bound]
+    assert bounds == (["minimum"] if rated.amount > plain else ["maximum"] * (rated.amount < plain))
 
 
 @given(flat, st.integers(1))
@@ -168,5 +237,15 @@ def test_the_explanation_as_json() -> None:
             "amount": "0.25",
         },
     ]
+    least = Percentage(Decimal(1), Decimal("0.01"), minimum=Decimal(1))
+    assert tiers_to_json(rate(least, quantity=100, currency="usd").tiers)[1] == {
+        "from_quantity": 100,
+        "to_quantity": 100,
+        "quantity": 0,
+        "unit_price": "0",
+        "flat_price": "0.99",
+        "amount": "0.99",
+        "bound": "minimum",
+    }
     packages = rate(Package(10, Decimal("0.5")), quantity=15, currency="usd").tiers
     assert tiers_to_json(packages)[0]["packages"] == 2

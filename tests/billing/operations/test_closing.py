@@ -157,13 +157,13 @@ class TestClosing:
         assert bill(subscription, now=DECEMBER + 40 * DAY).total == 0
 
     def test_poisoned_subscription_keeps_no_other_from_its_turn(self, meter: Meter) -> None:
+        sound = a_subscription()
         broken = a_plan(activate=False)
         PlanEntitlement.objects.create(
             version=broken, kind="metered", meter=meter, over="bill", price={"model": "nonsense"}
         )
         PlanVersion.objects.filter(pk=broken.pk).update(state="active")
         poisoned = a_subscription(broken)
-        sound = a_subscription()
         assert closing.close_due(now=NOVEMBER + DAY, limit=10) == 1
         assert fresh(sound).current_start_at == NOVEMBER
         assert fresh(poisoned).current_start_at == START

@@ -6,21 +6,16 @@ are too rich for a form and are written by the API, which explains what does not
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.admin import ReadOnlyAdmin, actor_of
-from billing.domain.invoices import InvoiceTransitionRefused
+from accounts.admin import ReadOnlyAdmin
+from billing.admin import terms as _terms  # noqa: F401  registered by being read
+from billing.admin.shown import ShownAdmin, ShownTable, money_column
 from billing.domain.money import Money, format_money
-from billing.domain.plan_changes import PlanChangeRefused
-from billing.domain.subscriptions import SubscriptionTransitionRefused
 from billing.models import (
     CheckoutSession,
     CreditNote,
@@ -40,71 +35,6 @@ from billing.models import (
     Wallet,
 )
 from billing.operations import catalogue, changing, collecting, retrying, subscribing
-from billing.queries.catalogue import PlanNotOnSale, PlanUnknown
-
-if TYPE_CHECKING:  # generic for the type checker only
-    Table = admin.TabularInline[Any, Any]
-else:
-    Table = admin.TabularInline
-
-_REFUSALS: Final = (
-    catalogue.VersionNotDraft,
-    changing.PaymentMethodNeeded,
-    collecting.CollectedByStripe,
-    collecting.InvoiceHasPayments,
-    InvoiceTransitionRefused,
-    PlanChangeRefused,
-    PlanNotOnSale,
-    PlanUnknown,
-    SubscriptionTransitionRefused,
-)
-
-
-class ShownTable(Table):
-    """Rows that belong to the one shown, to be read."""
-
-    extra = 0
-    can_delete = False
-    show_change_link = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-
-class ShownAdmin(ReadOnlyAdmin):
-    """Rows to be read, with actions for whoever may change them."""
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may use the actions."""
-        return request.user.has_perm(f"billing.change_{self.opts.model_name}")
-
-    def each(self, request: HttpRequest, rows: QuerySet[Any], do: Callable[..., Any]) -> None:
-        """Do one operation for each row chosen; what one refuses keeps no other from its turn."""
-        done = 0
-        for row in rows:
-            try:
-                do(row.pk, actor=actor_of(request), now=datetime.now(UTC))
-            except _REFUSALS as refused:
-                self.message_user(request, f"{row}: {refused}", messages.ERROR)
-            else:
-                done += 1
-        if done:
-            self.message_user(request, f"Done for {done}.", messages.SUCCESS)
-
-
-def _money(member: str, words: str) -> Any:
-    """A column with an amount in minor units, as people write it."""
-
-    @admin.display(description=words, ordering=member)
-    def shown(_admin: Any, row: Any) -> str:
-        return format_money(Money(getattr(row, member), row.currency))
-
-    return shown
 
 
 class VersionsInPlan(ShownTable):
@@ -160,7 +90,7 @@ class PlanVersionAdmin(ShownAdmin):
     search_fields = ("plan__key", "plan__name")
     inlines = (EntitlementsInVersion,)
     actions = ("activate",)
-    fee_shown = _money("fee", "Fee")
+    fee_shown = money_column("fee", "Fee")
 
     @admin.action(description="Activate: put on sale", permissions=["operate"])
     def activate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
@@ -269,7 +199,7 @@ class InvoiceAdmin(ShownAdmin):
     date_hierarchy = "period_start_at"
     inlines = (LinesInInvoice, StepsInInvoice, AttemptsInInvoice, CreditNotesInInvoice)
     actions = ("push_now", "release", "mark_paid")
-    total_shown = _money("total", "Total")
+    total_shown = money_column("total", "Total")
 
     @admin.display(description="Due")
     def due_shown(self, invoice: Invoice) -> str:

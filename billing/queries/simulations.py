@@ -1,0 +1,77 @@
+"""What past periods would have cost under another version of a plan.
+
+Usage is read from rollups and rated by the code that bills; nothing is written. What customers
+would have done under other prices nobody knows: the usage is what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from billing.domain.periods import Period
+from billing.models import Invoice, PlanVersion
+from billing.queries.rated_periods import rated_period
+from billing.queries.spans import PeriodBasis, spans
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPeriod:
+    """The period of one invoice: what it comes to as usage is known today, and what it would
+    under the other version; fees, usage and minimum, in minor units."""
+
+    invoice: Invoice
+    before: int
+    after: int
+
+
+@dataclass(slots=True)
+class SimulatedCustomer:
+    """The same for all periods of a customer that were simulated."""
+
+    customer: str
+    name: str
+    currency: str
+    periods: int = 0
+    before: int = 0
+    after: int = 0
+
+
+def simulated_invoices(
+    version: PlanVersion,
+    *,
+    start_at: datetime,
+    end_at: datetime,
+    customer_ids: Sequence[int] | None = None,
+    source: PlanVersion | None = None,
+) -> list[int]:
+    """The invoices whose periods lie in `[start_at, end_at)` and can be rated under `version`:
+    in its currency, of subscriptions, not void; of some customers, or of those on `source`."""
+    found = Invoice.objects.filter(
+        subscription__isnull=False,
+        currency=version.currency,
+        period_start_at__gte=start_at,
+        period_end_at__lte=end_at,
+    ).exclude(status=Invoice.Status.VOID)
+    if customer_ids is not None:
+        found = found.filter(customer_id__in=customer_ids)
+    if source is not None:
+        found = found.filter(subscription__phases__version=source).distinct()
+    order = found.order_by("customer_id", "period_start_at", "id")
+    return list(order.values_list("id", flat=True))
+
+
+def simulate(version: PlanVersion, *, invoice_ids: Sequence[int]) -> Iterator[SimulatedPeriod]:
+    """Rate the periods one after the other, as they were and under `version`."""
+    for invoice_id in invoice_ids:
+        invoice = Invoice.objects.select_related("customer").get(pk=invoice_id)
+        assert invoice.subscription_id is not None
+        period = Period(invoice.period_start_at, invoice.period_end_at)
+        basis = PeriodBasis.from_json(invoice.basis)
+        stood = spans(invoice.subscription_id, period=period)
+        before, after = (
+            rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
+            for each in (stood, [replace(span, version=version) for span in stood])
+        )
+        yield SimulatedPeriod(invoice, before, after)
