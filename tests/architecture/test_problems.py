@@ -21,6 +21,7 @@ def _errors(room: str) -> set[type[Exception]]:
             if inspect.isclass(value)
             and issubclass(value, Exception)
             and value.__module__ == module.__name__
+            and not value.__name__.startswith("_")  # never leaves its module
         }
     return found
 

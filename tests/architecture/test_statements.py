@@ -19,6 +19,7 @@ from tests.architecture.sources import (
     statements,
     type_of_function,
 )
+from tests.architecture.test_tables import NOT_HOT
 
 # What the gate keeps copies of: a customer's own state, and what all customers share.
 GUARDED = {
@@ -188,3 +189,50 @@ def test_the_guarded_tables_exist() -> None:
         model._meta.db_table for app in APPS for model in apps.get_app_config(app).get_models()
     }
     assert known >= GUARDED | SHARED
+
+
+# What the gate reads once and again only when the catalogue changes; which features are sold at
+# all is asked of every customer's rights.
+OVER_ALL_CUSTOMERS = {"read_catalogue"}
+
+
+def _hot_tables() -> set[str]:
+    return {
+        model._meta.db_table
+        for model in apps.get_app_config("metering").get_models()
+        if model._meta.model_name not in NOT_HOT
+    }
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The text itself and what stands between each pair of brackets, without what is inside both.
+
+    A query within brackets is a block of its own; other brackets stay part of what is around.
+    """
+    blocks, depth = [""], [0]
+    for part in re.split(r"(\(\s*(?=(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b)|[()])", text):
+        if part.startswith("(") and part != "(":
+            depth.append(len(blocks))
+            blocks.append("")
+        elif part == "(":
+            depth.append(depth[-1])
+        elif part == ")":
+            depth.pop()
+        else:
+            blocks[depth[-1]] += f" {part} "
+    yield from blocks
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in statements() if path.stem not in OVER_ALL_CUSTOMERS],
+    ids=lambda path: path.stem,
+)
+def test_a_statement_names_the_customer_wherever_it_touches_what_grows(path: Path) -> None:
+    """What is distributed by customer can be found, joined and written only by customer."""
+    wrong = [
+        " ".join(block.split())
+        for block in _blocks(_without_comments(path.read_text(encoding="utf-8")))
+        if _tables(block) & _hot_tables() and "customer_id" not in block
+    ]
+    assert wrong == []

@@ -2,7 +2,8 @@
 
 `/bench/noop` reads a body and answers: the least that this server can do. `/bench/drf` does one
 consume the usual way: a view that locks the balance's row. It runs in threads, each with a
-connection that stays open, as a WSGI server would run it.
+connection that stays open, as a WSGI server would run it. `/bench/valkey` and
+`/bench/valkey-gathered` count in Valkey, where one runs (counting.py).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from accounts.api.authentication import BearerAuthentication
 from accounts.domain.keys import digest_of
 from accounts.models import ApiKey
 from config import urls
+from metering.domain.counting import event_key
 from metering.domain.windows import anchored_window
-from metering.gate.answers import digest_uuid
 from metering.models import Balance, Entitlement, Meter, UsageEvent
 
 THREADS = 16
@@ -62,7 +63,7 @@ class PlainConsume(APIView):
                 return Response({"allowed": False}, status=402)
             UsageEvent.objects.create(
                 customer_id=key.customer_id,
-                id=digest_uuid("bench", body["id"]),
+                id=event_key("bench", body["id"]),
                 received_month=now.date().replace(day=1),
                 source="bench",
                 external_id=body["id"],
@@ -94,6 +95,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         loop = asyncio.get_running_loop()
         await _answer(send, *await loop.run_in_executor(_threads, _wsgi, scope, body))
+    elif where.startswith("/bench/valkey"):
+        from tests.benchmarks import counting  # only where redis-py and a Valkey are
+
+        await counting.answer(where, receive, send)
     else:
         await farebox(scope, receive, send)
 

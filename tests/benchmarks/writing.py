@@ -1,118 +1,98 @@
-"""docs/benchmarks.md: the numbers, and what they were measured on."""
+"""docs/benchmarks.md: sections, each with the conditions it was measured under.
+
+A section that is measured anew replaces its text; the others keep theirs with its date.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
 
+from tests.benchmarks.measuring import Result
+
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = 1.0
+_OPENING = """# Benchmarks
+
+Written by `make bench` (`tests/benchmarks/`), which measures on your machine: a durable PostgreSQL,
+the server, and the load in a process of its own, all on the same machine. So compare the ratios,
+not the numbers: *nothing* is the same server reading a body and answering it. Floor and aim are
+what Farebox asks of itself on a machine of two cores; a figure below its floor says so.
+`make bench ARGS="--only gate,ingest"` measures some sections anew and leaves the others.
+"""
+_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One thing to measure. `items`: what one request counts for."""
-
-    name: str
-    title: str
-    path: str
-    body: str
-    items: int = 1
-    hot: bool = False
-    connections: int = 0
+def rewrite(text: str, sections: Mapping[str, str], *, order: Sequence[str]) -> str:
+    """The document with these sections (title -> body) in place of what it said of them."""
+    found = _sections(text) | dict(sections)
+    kept = [f"## {title}\n\n{found[title].strip()}\n" for title in order if title in found]
+    return "\n".join([_OPENING, *kept])
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Items a second, and how long a request took."""
-
-    case: Case
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    faults: dict[str, int]
+def _sections(text: str) -> dict[str, str]:
+    parts = _SECTION.split(text)[1:]
+    return {title.strip(): body for title, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def conditions(
-    dsn: str, chosen: argparse.Namespace, *, load_before: float
-) -> list[tuple[str, str]]:
-    """What the numbers depend on."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; all columns but the first are numbers."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def judged(value: float, *, floor: float | None, aim: float | None, fewer: bool = False) -> str:
+    """How a figure stands to its floor and aim; `fewer`: less is better."""
+    if floor is None:
+        return ""
+    sign = -1 if fewer else 1
+    if aim is not None and sign * value >= sign * aim:
+        return "aim met"
+    return "floor met" if sign * value >= sign * floor else "**below the floor**"
+
+
+def with_faults(title: str, result: Result) -> str:
+    """A case's title, with what went wrong in it."""
+    told = ", ".join(f"{count:,} of {fault}" for fault, count in sorted(result.faults.items()))
+    return f"{title} (**{told}**)" if told else title
+
+
+def conditions(dsn: str, *, load_before: float, more: Mapping[str, str]) -> str:
+    """The table of what the numbers depend on."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
             "SELECT current_setting('server_version'), current_setting('synchronous_commit'),"
-            " current_setting('fsync')"
+            " current_setting('fsync'), current_setting('shared_buffers')"
         ).fetchone()
     assert row is not None
-    connections = f"{chosen.connections} connections (fewer where a request is a batch)"
     packages = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "Django", "psycopg"))
     busy = "" if load_before < QUIET else ": others used the machine, the numbers are too low"
-    return [
-        ("Date", f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}"),
-        ("Machine", f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"),
-        ("Load before", f"{load_before:.1f}{busy}"),
-        ("Python", f"{platform.python_version()}, {packages}"),
-        ("PostgreSQL", f"{row[0]}, synchronous_commit {row[1]}, fsync {row[2]}, same machine"),
-        ("Server", "one uvicorn process with uvloop and httptools"),
-        (
-            "Load",
-            f"one process, {connections}, {chosen.customers:,} customers",
+    facts = {
+        "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}",
+        "Machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "Load before": f"{load_before:.1f}{busy}",
+        "Python": f"{platform.python_version()}, {packages}",
+        "PostgreSQL": (
+            f"{row[0]}, synchronous_commit {row[1]}, fsync {row[2]}, shared_buffers {row[3]}, "
+            "same machine"
         ),
-        (
-            "Each case",
-            f"median of {chosen.rounds} rounds of {chosen.seconds:g} seconds, 1 second to warm up",
-        ),
-    ]
-
-
-def page(results: Sequence[Result], told: Sequence[tuple[str, str]]) -> str:
-    """The whole document."""
-    least = results[0].per_second
-    rows = "\n".join(_row(result, least=least) for result in results)
-    facts = "\n".join(f"| {name} | {value} |" for name, value in told)
-    return f"""# Benchmarks
-
-Written by `make bench` (`tests/benchmarks/gate.py`), which measures on your machine: a durable
-PostgreSQL, one server process, and the load in a process of its own, all on the same machine. So
-compare the ratios, not the numbers: *nothing* is the same server reading a body and answering it.
-
-| Case | a second | of nothing | p50 | p99 |
-|---|--:|--:|--:|--:|
-{rows}
-
-A second: calls or events, not requests; a hold with its settle is one. p50 and p99 are of one
-request (of both, for a hold with its settle), with all connections always waiting for an answer:
-they are the time in a full queue. The DRF view does the same work one transaction a call: it
-authenticates, locks the balance, writes the event and the balance; it runs in 16 threads with a
-connection each. It lacks the holds, grants, replays and denials that the gate has.
-
-| Measured on | |
-|---|---|
-{facts}
-"""
-
-
-def _row(result: Result, *, least: float) -> str:
-    faults = ", ".join(f"{count} of {fault}" for fault, count in sorted(result.faults.items()))
-    title = result.case.title + (f" ({faults})" if faults else "")
-    share = f"{result.per_second / least:.2f}" if least else ""
-    return (
-        f"| {title} | {result.per_second:,.0f} | {share} | {result.p50_ms:,.1f} ms |"
-        f" {result.p99_ms:,.1f} ms |"
-    )
+        **more,
+    }
+    lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return f"| Measured on | |\n|---|---|\n{lines}"
 
 
 def _commit() -> str:
     done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
+        ["git", "describe", "--always", "--dirty=, changed since"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ from datetime import timedelta
 from typing import Any
 
 from metering.gate.app import Gate, GateSettings
-from metering.gate.checks import Bounds
 from metering.gate.engine import Engine, Limits
+from metering.gate.items import Bounds
 from metering.gate.store import Store
 
 
@@ -26,15 +26,21 @@ def main() -> None:
     asyncio.run(_play(job))
 
 
-async def _play(job: dict[str, Any]) -> None:
+def gate_of(dsn: str) -> Gate:
+    """A gate that waits as long as it takes."""
+
     def make_engine() -> Engine:
         return Engine(
-            Store(job["dsn"], statement_timeout_ms=5_000),
+            Store(dsn, statement_timeout_ms=5_000),
             bounds=Bounds("https://farebox.test", timedelta(days=90), timedelta(minutes=5)),
             limits=Limits(queue=20_000, batch=256, copies=1_000),
         )
 
-    gate = Gate(make_engine, settings=GateSettings("https://farebox.test", 30.0))
+    return Gate(make_engine, settings=GateSettings("https://farebox.test", 30.0))
+
+
+async def _play(job: dict[str, Any]) -> None:
+    gate = gate_of(job["dsn"])
     await asyncio.gather(
         *(_call(gate, job, number, calls) for number, calls in enumerate(job["callers"]))
     )
@@ -44,15 +50,15 @@ async def _play(job: dict[str, Any]) -> None:
 async def _call(gate: Gate, job: dict[str, Any], number: int, calls: list[list[Any]]) -> None:
     hold = "none"
     for place, (method, path, body) in enumerate(calls):
-        status, answer = await _ask(gate, job, method, path.replace("$hold", hold), body)
+        asked = method, path.replace("$hold", hold), body
+        status, answer = await ask(gate, job["gateway_key"], *asked)
         if status == 200 and "hold" in answer:
             hold = answer["hold"]["id"]
         print(json.dumps([number, place, status, answer]), flush=True)
 
 
-async def _ask(
-    gate: Gate, job: dict[str, Any], method: str, path: str, body: Any
-) -> tuple[int, Any]:
+async def ask(gate: Gate, key: str, method: str, path: str, body: Any) -> tuple[int, Any]:
+    """One request and its answer: (status, body)."""
     raw = b"" if body is None else json.dumps(body).encode()
     answer: dict[str, Any] = {}
 
@@ -63,7 +69,7 @@ async def _ask(
         answer.update(message)
 
     headers = [
-        (b"authorization", f"Bearer {job['gateway_key']}".encode()),
+        (b"authorization", f"Bearer {key}".encode()),
         (b"content-type", b"application/json"),
     ]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}

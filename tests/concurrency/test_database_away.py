@@ -23,6 +23,7 @@ import pytest
 
 from accounts.domain import keys
 from config.embedded.postgres import Cluster
+from tests.concurrency.cutting import Cutter
 from tests.concurrency.own_server import OwnServer
 from tests.metering.gate.books import broken
 from tests.metering.gate.client import GateProcess, Got
@@ -59,8 +60,12 @@ def gates(server: OwnServer) -> Iterator[list[GateProcess]]:
         gate.stop()
 
 
-def _gate(server: OwnServer) -> GateProcess:
-    gate = GateProcess(deadline_s=DEADLINE_S, statement_timeout_ms=STATEMENT_MS, address=server.dsn)
+def _gate(server: OwnServer, address: str = "") -> GateProcess:
+    gate = GateProcess(
+        deadline_s=DEADLINE_S,
+        statement_timeout_ms=STATEMENT_MS,
+        address=address or server.dsn,
+    )
     gate.key = server.gateway_key
     return gate
 
@@ -189,6 +194,23 @@ def test_connections_are_cut(server: OwnServer, gates: list[GateProcess], load: 
                 " WHERE application_name = 'farebox-gate'"
             )
     load.end()
+    _exact(server, load)
+
+
+def test_connections_are_cut_between_any_two_steps(server: OwnServer, load: Load) -> None:
+    """Also between a commit and its confirmation: the repeat finds what was written."""
+    with tempfile.TemporaryDirectory(prefix="farebox-cut-") as folder:
+        cutter = Cutter(server.dsn, Path(folder), seed=TIMES)
+        gates = [_gate(server, cutter.dsn) for _ in range(2)]
+        try:
+            load.begin(gates)
+            _until(lambda: min(cutter.cuts.values()) >= TIMES, 30 + TIMES, "connections are cut")
+            cutter.cutting = False
+            load.end()
+        finally:
+            for gate in gates:
+                gate.stop()
+            cutter.stop()
     _exact(server, load)
 
 

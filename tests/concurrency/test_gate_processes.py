@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Customer
 from accounts.operations.versions import bump_catalogue
 from metering.models import Balance, Meter, UsageEvent
+from tests.metering.gate.books import broken
 from tests.metering.gate.client import dsn, make_api_key, make_gateway
 from tests.metering.gate.conftest import entitle, make_customer
 
@@ -97,7 +98,7 @@ def test_random_calls_from_four_gates_leave_the_books_in_order(meter: Meter) -> 
 
     assert {status for _, _, status, _ in answers} <= {200, 402, 404, 409, 422, 429}
     assert sum(status == 200 for _, _, status, _ in answers) > 100
-    assert _broken() == []
+    assert broken() == []
     for customer in customers:
         row = Balance.objects.get(customer_id=customer.id)
         assert row.used + row.held <= 400
@@ -156,52 +157,17 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
         counted = _counted(customer)
         assert answered <= counted.keys()
         assert set(counted.values()) == {1}
-        assert _broken() == []
+        assert broken() == []
 
     finish(start(gateway_key, callers))
     counted = _counted(customer)
     assert len(counted) == 3_200
     assert set(counted.values()) == {1}
     assert Balance.objects.get(customer_id=customer.id).used == 3_200
-    assert _broken() == []
+    assert broken() == []
 
 
 def _counted(customer: Customer) -> Counter[str]:
     return Counter(
         UsageEvent.objects.filter(customer_id=customer.id).values_list("external_id", flat=True)
     )
-
-
-def _broken() -> list[Any]:
-    """Every difference between the books and what explains them, by SQL written apart."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT 'I1 used', b.customer_id, b.used, coalesce(sum(e.quantity), 0)
-              FROM metering_balance b
-              LEFT JOIN (SELECT customer_id, occurred_at, k.key::int AS meter_id,
-                                k.value::bigint AS quantity
-                           FROM metering_usageevent, jsonb_each_text(usage) AS k) e
-                ON e.customer_id = b.customer_id AND e.meter_id = b.meter_id
-               AND e.occurred_at >= b.start_at AND e.occurred_at < b.end_at
-             GROUP BY b.customer_id, b.meter_id, b."window", b.start_at, b.used
-            HAVING b.used <> coalesce(sum(e.quantity), 0)
-            UNION ALL
-            SELECT 'I3 held', b.customer_id, b.held, coalesce(sum(h.quantity), 0)
-              FROM metering_balance b
-              LEFT JOIN (SELECT customer_id, k.key::int AS meter_id, k.value::bigint AS quantity
-                           FROM metering_hold, jsonb_each_text(items) AS k
-                          WHERE state = 'open') h
-                ON h.customer_id = b.customer_id AND h.meter_id = b.meter_id
-             GROUP BY b.customer_id, b.meter_id, b."window", b.start_at, b.held
-            HAVING b.held <> coalesce(sum(h.quantity), 0)
-            UNION ALL
-            SELECT 'I4 batches', 0, events, batched FROM
-              (SELECT coalesce(sum(k.value::bigint), 0) AS events
-                 FROM metering_usageevent, jsonb_each_text(usage) AS k) e,
-              (SELECT coalesce(sum((d->>4)::bigint), 0) AS batched
-                 FROM metering_usagebatch, jsonb_array_elements(deltas) AS d) b
-             WHERE events <> batched
-            """
-        )
-        return list(cursor.fetchall())
