@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8402
 HOME_DIR ?= .farebox
 ONCE ?=
-WORKERS ?= 2
+WORKERS ?= 4
 ARGS ?=
 
 PY := .venv/bin/python
