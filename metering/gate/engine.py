@@ -253,10 +253,12 @@ class Engine:
             if account is None or not names(call.reference, account):
                 self._fail(call, _unknown(call))
                 continue
-            customer_id = account.customer_id
+            # From here on its line is its customer's: calls that wait again keep their order only
+            # in one line, and they may have come in one of how a key or an outside id named them.
+            customer_id = call.queue = account.customer_id
             work = works.get(customer_id)
             if work is None:
-                if not self._lines.claim(call, customer_id, flight):
+                if not self._lines.claim(customer_id, flight):
                     early.append(call)
                     continue
                 work = works[customer_id] = Work(account)

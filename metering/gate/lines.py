@@ -82,14 +82,13 @@ class Lines:
         self._flights.append(flight)
         return flight
 
-    def claim(self, call: Call, customer_id: int, flight: Flight) -> bool:
-        """Whether a call may be decided in a flight; otherwise it must be put back.
+    def claim(self, customer_id: int, flight: Flight) -> bool:
+        """Whether a customer's calls may be decided in a flight; otherwise they must be put back.
 
-        Its line may have been another one: it was not known whom the call names.
+        They may have come in another line: it was not known whom they name.
         """
         if customer_id in flight.lines:
             return True
-        call.queue = customer_id
         if customer_id in self._flown:
             return False
         flight.lines.add(customer_id)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from accounts.operations.versions import bump
 from metering.gate import engine
 from metering.gate.rows import horizon
-from tests.metering.gate.client import make_api_key
+from tests.metering.gate.client import GateProcess, make_api_key
 from tests.metering.gate.conftest import World, make_customer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,6 +108,22 @@ def test_an_external_id_that_goes_over_to_another_customer(world: World) -> None
     assert world.check().status == 200  # the copy of the first is anew
 
     assert world.gate.check(asked).body["customer"] == heir.public_id
+
+
+def test_a_batch_that_is_decided_again_keeps_its_order(world: World) -> None:
+    """It came by a key that this gate had not seen, and one of its ids was used at another gate."""
+    first = world.check(mode="consume", id="used", meter="api.calls")
+    assert first.status == 200
+    fresh = GateProcess()
+    fresh.key = world.gate.key
+    try:
+        names = ["a", "b", "used", "c", "d"]
+        check = {"key": world.key, "meter": "api.calls", "mode": "consume"}
+        got = fresh.check({"checks": [check | {"id": name} for name in names]})
+    finally:
+        fresh.stop()
+    told = [each["balances"][0]["used"] for each in got.body["results"]]
+    assert told == [2, 3, 1, 4, 5]
 
 
 def test_an_id_is_looked_for_in_at_least_the_last_31_days() -> None:
