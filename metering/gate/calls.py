@@ -41,6 +41,7 @@ class Call(msgspec.Struct, kw_only=True):
     since: float = 0.0  # when it began to wait
     answer: Answer | None = None
     failure: Problem | None = None  # what `answer` refuses, where it does
+    barred: bool = False  # its gateway may not ask, or not any more
     losses: int = 0  # rounds in which its customer had changed
     interrupted: bool = False  # a write of it may or may not have come through
     weight: int = 1
@@ -173,7 +174,9 @@ class Work:
 
 def _read(bucket: Bucket, value: Counted, at: datetime, aggregation: Aggregation) -> None:
     if aggregation is Aggregation.UNIQUE:
-        bucket.members = (bucket.members or set()) | {str(value)}
+        if bucket.members is None:
+            bucket.members = set()
+        bucket.members.add(str(value))
         bucket.quantity = len(bucket.members)
         return
     reading = int(value)

@@ -44,16 +44,24 @@ def decide_check(
     account = work.account
     key_id = check_credential(call, work, now=now)
     body, key = call.body, call.key
-    at = now if body.time is None else occurred_at(body.time, now=now, bounds=bounds)
-    items = items_of(call, catalogue, at=at)
+    print_ = 0
+    if key is not None:
+        # Of what was asked, not of what it comes to: prices, meters and the clock may have changed
+        # since, and a repeat is a repeat all the same.
+        asked = [(each.meter, 1 if each.quantity is None else each.quantity) for each in call.asked]
+        print_ = answers.fingerprint(body.mode, asked, body.properties)
+        earlier = _earlier(call, work, found, print_)
+        if earlier is not None:
+            return _render(earlier, account.customer_id, key, now=now, replayed=True)
+    try:
+        at = now if body.time is None else occurred_at(body.time, now=now, bounds=bounds)
+        items = items_of(call, catalogue, at=at)
+    except Problem:
+        if key is not None:
+            work.new_ids.append(key)  # perhaps a repeat: the write finds out, as for a denial
+        raise
     if key is None:
         return _peek(call, work, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
-    print_ = answers.fingerprint(
-        body.mode, [(item.name, item.quantity) for item in items], body.properties
-    )
-    earlier = _earlier(call, work, found, print_)
-    if earlier is not None:
-        return _render(earlier, account.customer_id, key, now=now, replayed=True)
     decision = decide(account, items, now=at, offers=catalogue.offers)
     if isinstance(decision, Denied):
         # A repeat of what was admitted is no new call: the write finds out, and it is replayed.

@@ -206,7 +206,7 @@ class Engine:
         if others:
             await self._conclude(await self._write(others, flight, store), store)
         for lost in stubborn.values():
-            await fill(lost, self._copies, store, now=datetime.now(UTC))
+            await fill(lost, self._copies, store, now=datetime.now(UTC), bounds=self._bounds)
             customer_id = self._copies.customer_of(lost[0].reference)
             if customer_id is None:
                 await self._conclude(await self._write(lost, flight, store), store)
@@ -221,9 +221,16 @@ class Engine:
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
             catalogue = await self.ready_catalogue()
-            await fill(calls, self._copies, store, now=now)
+            await fill(calls, self._copies, store, now=now, bounds=self._bounds)
             if catalogue.counts_members:
-                await look_for_members(calls, self._copies, store, catalogue=catalogue, now=now)
+                await look_for_members(
+                    calls,
+                    self._copies,
+                    store,
+                    catalogue=catalogue,
+                    now=now,
+                    bounds=self._bounds,
+                )
             found = await look_up(calls, self._copies, store, now=now)
             works = self._group(calls, flight)
             await self._expire(works, now, store)
@@ -291,8 +298,10 @@ class Engine:
         for call in tuple(work.calls):
             if call.done.done():
                 continue  # answered 503 meanwhile: its answer must not change any more
+            call.barred = True
             try:
                 catalogue.caller(call.gateway_key, now=now)
+                call.barred = False
                 if isinstance(call, Check):
                     call.answer = decide_check(
                         call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
@@ -309,6 +318,8 @@ class Engine:
                 call.failure = None
             except Problem as refused:
                 # Said of the copy, so it waits for the version's confirmation like any answer.
+                if isinstance(call, Reported):
+                    call.refuse(refused)  # also what an earlier round had accepted
                 call.answer = answers.problem(refused, base_url="")
                 call.failure = refused
 

@@ -166,9 +166,12 @@ def _settle(
     hold = hold_of(work, key, found)
     if customer_id != account.customer_id or hold is None:
         raise Problem("not_found", "The customer has no such hold.", param="data.hold")
-    if key in work.used or hold.state == "settled":
+    # Another call of this very batch may have closed it; one that extended it has not.
+    closing_row = work.closings.get(key)
+    state = hold.state if closing_row is None else closing_row.state
+    if state == "settled":
         return DUPLICATE
-    if hold.state == "released":
+    if state == "released":
         raise Problem("hold_released", "The hold was released.", param="data.hold")
     usage = {
         meter.key: int(quantity)

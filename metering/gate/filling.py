@@ -10,12 +10,15 @@ from metering.gate.calls import Call, Check, Closing, Reference, Reported
 from metering.gate.catalogue import Catalogue
 from metering.gate.copies import Copies, names
 from metering.gate.events import hold_key
+from metering.gate.items import Bounds
 from metering.gate.rows import Member
 from metering.gate.store import Found, Store
 from metering.gate.wire import Problem
 
 
-async def fill(batch: Sequence[Call], copies: Copies, store: Store, *, now: datetime) -> None:
+async def fill(
+    batch: Sequence[Call], copies: Copies, store: Store, *, now: datetime, bounds: Bounds
+) -> None:
     """Read the customers of a batch that are not in the copies, or not far enough back."""
     ids: set[int] = set()
     digests: set[bytes] = set()
@@ -23,7 +26,7 @@ async def fill(batch: Sequence[Call], copies: Copies, store: Store, *, now: date
     since = now
     for call in batch:
         reference = call.reference
-        at = _earliest(call)
+        at = _earliest(call, now - bounds.max_age)
         account = copies.of(reference)
         # A name may have gone from the customer that it led to when last read to another one.
         known = account is not None and names(reference, account)
@@ -69,15 +72,15 @@ async def look_up(
     return await store.read_ids(wanted, today=now.date()) if wanted else {}
 
 
-def _earliest(call: Call) -> datetime | None:
-    """The oldest moment that a call counts at, where it says one."""
+def _earliest(call: Call, oldest: datetime) -> datetime | None:
+    """The oldest moment that a call counts at, where it says one; what is older is refused."""
     times: list[datetime | None] = []
     if isinstance(call, Check):
         times = [call.body.time]
     elif isinstance(call, Reported):
         times = [event.time for _, event, _ in call.events]
     aware = [time for time in times if time is not None and time.tzinfo is not None]
-    return min(aware, default=None)
+    return max(min(aware), oldest) if aware else None
 
 
 def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, str]]:
@@ -97,7 +100,13 @@ def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, str]]:
 
 
 async def look_for_members(
-    batch: Sequence[Call], copies: Copies, store: Store, *, catalogue: Catalogue, now: datetime
+    batch: Sequence[Call],
+    copies: Copies,
+    store: Store,
+    *,
+    catalogue: Catalogue,
+    now: datetime,
+    bounds: Bounds,
 ) -> None:
     """Read which members of unique meters were seen before, of those that the batch counts.
 
@@ -108,7 +117,7 @@ async def look_for_members(
         account = copies.of(call.reference)
         if account is None or not names(call.reference, account):
             continue
-        for meter_id, member, at in _members(call, catalogue, now=now):
+        for meter_id, member, at in _members(call, catalogue, now=now, bounds=bounds):
             for terms in account.terms.get(meter_id, ()):
                 start_at, _ = account.window(terms, at=at)
                 if member not in account.members.get((meter_id, terms.window, start_at), ()):
@@ -124,7 +133,7 @@ async def look_for_members(
 
 
 def _members(
-    call: Call, catalogue: Catalogue, *, now: datetime
+    call: Call, catalogue: Catalogue, *, now: datetime, bounds: Bounds
 ) -> Iterator[tuple[int, str, datetime]]:
     """The members that a call counts, with their meter and moment."""
     if isinstance(call, Check):
@@ -138,7 +147,7 @@ def _members(
     else:
         return
     for properties, at, meters in said:
-        if at.tzinfo is None:
+        if at.tzinfo is None or not now - bounds.max_age <= at <= now + bounds.max_ahead:
             continue  # refused when it is decided
         for meter in meters:
             if meter is None or meter.aggregation is not Aggregation.UNIQUE:

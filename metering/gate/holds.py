@@ -196,6 +196,8 @@ def _actual(body: SettleBody, hold: HoldState, catalogue: Catalogue) -> dict[int
                 raise Problem("meter_unknown", f"The hold has no {each.meter!r}.", param="items")
             if each.quantity is None:
                 raise Problem("parameter_missing", "Name a quantity.", param="items.quantity")
+            if meter.id in actual:
+                raise Problem("parameter_invalid", "Name each meter once.", param="items")
             actual[meter.id] = each.quantity
         return actual
     if body.quantity is None:

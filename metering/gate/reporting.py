@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +74,7 @@ async def report(
         calls += halves
     for call in calls:
         fates |= call.fates
-        if call.failure is not None and call.failure.status == 503:
+        if call.failure is not None and (call.barred or call.failure.status == 503):
             # Repeating the whole request is safe: what was counted answers as a duplicate.
             return answers.problem(call.failure, base_url=caller.base_url)
     kept = await _quarantined(quarantine, engine, caller, calls)
@@ -227,9 +226,9 @@ def _foreign_event(raw: bytes) -> EventBody | Problem:
 def _id_of(raw: bytes) -> str | None:
     """The id of an item that could not be read, where it can be seen."""
     try:
-        found = json.loads(raw)
+        found = msgspec.json.decode(raw)
         names = ("litellm_call_id", "id", "transaction_id", "request_id")
         id_ = next((found[name] for name in names if isinstance(found.get(name), str)), None)
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
     return None if id_ is None else id_[:255]

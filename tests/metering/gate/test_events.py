@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
-from metering.models import Balance, UsageEvent
+from accounts.models import GatewayKey
+from accounts.operations.versions import bump_catalogue
+from metering.models import Balance, Meter, UsageEvent
 from tests.metering.gate.client import Got, make_api_key
 from tests.metering.gate.conftest import World, change
 
@@ -182,3 +185,35 @@ def test_what_is_no_envelope_is_refused_whole(
 
 def test_nothing_to_count(world: World) -> None:
     assert post(world, []).body == {"accepted": 0, "duplicates": 0, "rejected": []}
+
+
+def test_a_gateway_whose_key_was_revoked_is_told_so_and_nothing_is_counted(world: World) -> None:
+    assert post(world, event(world, "e1")).body["accepted"] == 1  # the process knows the key
+    with transaction.atomic():
+        GatewayKey.objects.update(revoked_at=datetime.now(UTC))
+        bump_catalogue()
+    before = world.state()
+
+    got = post(world, [event(world, f"e{n}") for n in range(2, 5)])
+
+    assert (got.status, got.body["code"]) == (401, "key_revoked")
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_times_at_the_ends_of_the_calendar_are_refused_like_others(world: World, time: str) -> None:
+    with transaction.atomic():
+        Meter.objects.filter(id=world.tokens.id).update(
+            aggregation="unique", value_property="model"
+        )
+        bump_catalogue()
+    before = world.state()
+
+    got = post(world, event(world, "e1", time=time))
+
+    assert [each["code"] for each in got.body["rejected"]] == ["time_out_of_range"]
+    asked = world.check(
+        meter="chat.tokens", mode="consume", id="c1", properties={"model": "m"}, time=time
+    )
+    assert (asked.status, asked.body["code"]) == (422, "time_out_of_range")
+    assert world.state() == before

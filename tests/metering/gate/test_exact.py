@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
 
-from accounts.operations.versions import bump
+from accounts.operations.versions import bump, bump_catalogue
 from metering.gate import engine
 from metering.gate.rows import horizon
+from metering.models import Meter
 from tests.metering.gate.client import GateProcess, make_api_key
 from tests.metering.gate.conftest import World, make_customer
 
@@ -130,3 +131,24 @@ def test_an_id_is_looked_for_in_at_least_the_last_31_days() -> None:
     for day in range(1_500):
         today = date(2026, 1, 1) + timedelta(days=day)
         assert horizon(today) <= today - timedelta(days=31)
+
+
+def test_a_repeat_is_a_repeat_although_its_meter_is_gone(world: World) -> None:
+    first = world.check(mode="consume", id="c1")
+    with transaction.atomic():
+        Meter.objects.filter(id=world.calls.id).update(archived_at=datetime.now(UTC))
+        bump_catalogue()
+    assert world.check(mode="consume", id="c2").body["code"] == "meter_unknown"
+
+    again = world.check(mode="consume", id="c1")
+
+    assert (again.status, again.body) == (200, first.body)
+    assert again.headers["farebox-replayed"] == "true"
+
+
+def test_a_key_among_many_spaces_is_not_kept(world: World) -> None:
+    padded = {"authorization": f"Bearer {' ' * 1_000}{world.gate.key}"}
+    got = world.gate.send("POST", "/api/v1/check", {"key": world.key, "meter": "api.calls"},
+                          headers=padded)  # fmt: skip
+    assert got.status == 200
+    assert all(len(header) <= 100 for header in world.gate.gate._callers)

@@ -251,3 +251,53 @@ def test_two_settles_at_the_same_moment_count_once(world: World) -> None:
     assert [each.status for each in other] == [200, 409]
     assert world.balance(world.tokens) == (600, 0)
     assert UsageEvent.objects.count() == 1
+
+
+def test_a_settle_names_each_meter_once(world: World) -> None:
+    hold_id = hold(world, 4_000)
+    before = world.state()
+    twice = [{"meter": "chat.tokens", "quantity": n} for n in (5, 3)]
+
+    got = close(world, hold_id, "settle", {"items": twice})
+
+    assert (got.status, got.body["code"], got.body["param"]) == (422, "parameter_invalid", "items")
+    assert world.state() == before
+
+
+def test_an_event_settles_a_hold_that_is_extended_at_the_same_moment(world: World) -> None:
+    hold_id = hold(world, 1_000)
+    event = {
+        "specversion": "1.0",
+        "id": "usage-1",
+        "source": "app",
+        "type": "llm.completion",
+        "subject": world.customer.public_id,
+        "data": {"tokens": 700, "hold": hold_id},
+    }
+
+    extended, reported = world.gate.together(
+        (f"/api/v1/holds/{hold_id}/extend", {"ttl": 600}), ("/api/v1/events", [event])
+    )
+
+    assert (extended.status, reported.body["accepted"]) == (200, 1)
+    assert world.balance(world.tokens) == (700, 0)
+
+
+def test_an_event_of_a_hold_that_is_released_at_the_same_moment_is_refused(world: World) -> None:
+    hold_id = hold(world, 1_000)
+    event = {
+        "specversion": "1.0",
+        "id": "usage-1",
+        "source": "app",
+        "type": "llm.completion",
+        "subject": world.customer.public_id,
+        "data": {"tokens": 700, "hold": hold_id},
+    }
+
+    released, reported = world.gate.together(
+        (f"/api/v1/holds/{hold_id}/release", None), ("/api/v1/events", [event])
+    )
+
+    assert released.status == 200
+    assert [each["code"] for each in reported.body["rejected"]] == ["hold_released"]
+    assert world.balance(world.tokens) == (0, 0)
