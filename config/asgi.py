@@ -13,12 +13,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.core.asgi import get_asgi_application
 
 from config import environment as env
+from metering.gate import answers
 from metering.gate.app import Gate, GateSettings, is_hot
 from metering.gate.engine import Engine, Limits
 from metering.gate.items import Bounds
 from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
+from metering.gate.wire import Problem
 
+DJANGO_BODY_MAX = 16 * 1024 * 1024
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -71,7 +74,31 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] == "http" and is_hot(scope["method"], scope["path"]):
         await gate(scope, receive, send)
     else:
-        await django(scope, receive, send)  # type: ignore[arg-type]  # asgiref has its own types
+        await _django(scope, receive, send)
+
+
+async def _django(scope: Scope, receive: Receive, send: Send) -> None:
+    """Let Django answer, with a body as large as any view takes: it writes it to disk first."""
+    got, started = 0, False
+
+    async def bounded() -> MutableMapping[str, Any]:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if got > DJANGO_BODY_MAX else message
+
+    async def noted(message: MutableMapping[str, Any]) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    await django(scope, bounded, noted)  # type: ignore[arg-type]  # asgiref has its own types
+    if got > DJANGO_BODY_MAX and not started:
+        too_large = Problem("body_too_large", f"The body may have {DJANGO_BODY_MAX:,} bytes.")
+        answer = answers.problem(too_large, base_url=env.BASE_URL.read().rstrip("/"))
+        headers = [*answer.headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.encoded()})
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -63,6 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._fresh = 0  # requests that began in the chunk in hand
         self._got = 0  # bytes of the request in hand, in whole chunks
+        self._body_at = 0  # `_got` when a part of its body came last
         self._doubt = 0  # bytes of a chunk of which some are this request's, nobody knows how many
         self._looks = 0  # at a request that does not arrive, or at a connection without one
         self._unread = 0  # looks at answers that the client does not take
@@ -82,13 +83,15 @@ class BoundedProtocol(HttpToolsProtocol):
         was_idle = self._idle
         self._fresh = 0
         if was_idle:
-            self._got, self._doubt = size, 0
+            self._got, self._doubt, self._body_at = size, 0, 0
         else:
             self._got += size
         super().data_received(data)
         if self._fresh > was_idle:  # another request began somewhere in this chunk
-            self._got, self._doubt = 0, size
-        if self._in_head and self._got > HEAD_BYTES and not self.transport.is_closing():
+            self._got, self._doubt, self._body_at = 0, size, 0
+        # Beside a head, only trailers and the sizes of chunks can be that long.
+        lengthy = self._got - (0 if self._in_head else self._body_at) > HEAD_BYTES
+        if lengthy and not self._idle and not self.transport.is_closing():
             self._refuse("head_too_large")
 
     # --- what the parser says ------------------------------------------------------------------
@@ -99,6 +102,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fresh += 1
         self._looks = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers say nothing that anybody asked for
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_at = self._got
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -200,8 +211,15 @@ class _Watch:
 
 
 def _make_room(newest: BoundedProtocol) -> None:
-    """End the connection that matters least; the new one itself where all others are at work."""
-    others = [each for each in newest.connections if each is not newest]
+    """End the connection that matters least; the new one itself where all others are at work.
+
+    Connections that were ended in this very turn of the loop are still listed, and do not count.
+    """
+    others = [
+        each
+        for each in newest.connections
+        if each is not newest and not cast("BoundedProtocol", each).transport.is_closing()
+    ]
     ended = max(others, key=lambda each: cast("BoundedProtocol", each).slowness, default=newest)
     if not cast("BoundedProtocol", ended).slowness[0]:
         ended = newest

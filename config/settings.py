@@ -139,9 +139,8 @@ CONTENT_SECURITY_POLICY = {
 }
 # A form that leads on to Stripe's pages is answered by a redirect there; `form-action` would have
 # browsers refuse it, so it is left open on purpose.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
-
-_X = 0
+# The largest body of any view; each has a smaller bound of its own, and pages take forms only.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.api.permissions.HasScope"],

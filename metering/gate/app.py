@@ -29,11 +29,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PREFIX = "/api/v1/"
 BODY_MAX = 8 * 1024 * 1024
-BODY_TIMEOUT_S = 60.0  # the server ends bodies that crawl earlier (config.protocol)
+BODY_TIMEOUT_S = 10.0 + BODY_MAX / (16 * 1024)  # the server's own patience (config.protocol)
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
+_HEADER_KEPT = 100
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
 
 
@@ -190,7 +191,9 @@ class Gate:
             raise Problem("wrong_kind_of_key", "This path takes a gateway's key, fb_gw_….")
         if len(self._callers) > 10_000:
             self._callers.clear()
-        digest = self._callers[header] = keys.digest_of(text.strip())
+        digest = keys.digest_of(text.strip())
+        if len(header) <= _HEADER_KEPT:  # nobody fills the memory with spaces around a key
+            self._callers[header] = digest
         return digest
 
 

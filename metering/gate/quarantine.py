@@ -67,14 +67,24 @@ class Quarantine:
             return set()
         kept: set[str] = set()
         try:
-            async with self._turn, asyncio.timeout(2 * self._timeout_ms / 1_000):
-                kept |= await self._split(list(rows.items()), gateway_id=gateway_id)
+            # The time runs while others have the turn, too: an answer waits for this.
+            async with asyncio.timeout(2 * self._timeout_ms / 1_000), self._turn:
+                kept |= await self._whole(list(rows.items()), gateway_id=gateway_id)
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("refused events were not quarantined: %s", error)
-            await self.close()  # nobody knows what state it was left in
         metrics.QUARANTINED.inc(len(kept))
         metrics.UNQUARANTINED.inc(len(rows) - len(kept))
         return {each.place for each in refused if answers.digest_id(*_same(each)) in kept}
+
+    async def _whole(
+        self, rows: Sequence[tuple[str, Refused]], *, gateway_id: int | None
+    ) -> set[str]:
+        """Keep rows; where that ends by an error, end the connection: its state is not known."""
+        try:
+            return await self._split(rows, gateway_id=gateway_id)
+        except BaseException:
+            await self.close()
+            raise
 
     async def _split(
         self, rows: Sequence[tuple[str, Refused]], *, gateway_id: int | None

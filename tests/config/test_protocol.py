@@ -305,3 +305,14 @@ def test_too_many_connections_end_the_slowest(
         assert len(served.connections()) <= 20
         served.let_go()
         assert answer(working) == (200, b"0")
+
+
+def test_trailers_are_bounded_and_say_nothing(served: Served) -> None:
+    chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    with served.connected() as client:
+        client.sendall(chunked + b"3\r\nabc\r\n0\r\nauthorization: Bearer x\r\n\r\n")
+        assert answer(client) == (200, b"3")
+    with served.connected() as client:
+        client.sendall(chunked + b"3\r\nabc\r\n0\r\n")
+        assert sent_until_answered(client, b"x-more: %s\r\n" % (b"y" * 10_000), times=1_000) < 1_000
+    served.polite()

@@ -7,7 +7,9 @@ import json
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, cast
+
+import msgspec
 
 from metering.domain.meters import QUANTITY_MAX
 from metering.domain.shapes.reading import (
@@ -106,10 +108,10 @@ def _unwrapped(item: Item) -> Item:
         wrapped = item.get(name)
         if isinstance(wrapped, str) and wrapped.lstrip().startswith("{"):
             try:
-                found: Item = json.loads(wrapped)
-            except (ValueError, RecursionError):
+                found = msgspec.json.decode(wrapped)
+            except (ValueError, RecursionError):  # of msgspec too, and what no UTF-8 can say
                 continue
-            return found
+            return cast("Item", found)
     return item
 
 

@@ -320,3 +320,15 @@ def test_an_item_in_no_alphabet_or_too_deep_touches_no_other(world: World) -> No
     assert {1, 2} <= refused <= {1, 2, 3}
     assert got.body["accepted"] == 5 - len(refused)
     assert world.balance(world.calls) == (5 - len(refused), 0)
+
+
+def test_a_line_with_half_a_character_touches_no_other(gate: GateProcess, acme: Customer) -> None:
+    good = json.dumps(now_in(samples.NGINX) | {"request_id": "good"})
+    half = good.replace('"good"', '"\\udc80"')
+    wrapped = json.dumps({"log": half})
+
+    got = gate.send("POST", LOGS, "\n".join([good, half, wrapped]).encode())
+
+    assert (got.status, got.body["accepted"]) == (200, 1)
+    assert {each["index"] for each in got.body["rejected"]} == {1, 2}
+    assert used(acme) == {"requests": 1}

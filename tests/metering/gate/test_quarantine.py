@@ -214,3 +214,13 @@ def test_many_at_once_from_one_process(world: World, keeping: GateProcess) -> No
     got = keeping.run(several())
     assert [places(each) for each in got] == [[0]] * 8
     assert json.dumps(sorted(QuarantinedEvent.objects.values_list("external_id", flat=True)))
+
+
+def test_who_waits_for_the_turn_waits_no_longer_than_for_the_table(world: World) -> None:
+    async def keep_in_turn() -> set[int]:
+        busy = Quarantine(dsn(), most=5, statement_timeout_ms=100)
+        async with busy._turn:
+            return await asyncio.wait_for(busy.keep([refused("1")], gateway_id=None), 20)
+
+    assert world.gate.run(keep_in_turn()) == set()
+    assert not QuarantinedEvent.objects.exists()
