@@ -56,7 +56,7 @@ ASGI_APPLICATION = "config.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "config" / "templates"],
+        "DIRS": [],  # config stands first among the apps: its templates go before the admin's own
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

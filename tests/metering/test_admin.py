@@ -138,3 +138,8 @@ def test_backfills_are_closed_and_reverted_by_action(staff: Client) -> None:
     assert made.status == "reverting"
     assert "was reverted" in act("close")
     assert AuditEntry.objects.get(action="backfill.reverted").actor.startswith("mem_")
+
+
+def test_the_index_leads_to_the_usage_events(staff: Client) -> None:
+    page = staff.get("/admin/").content.decode()
+    assert page.count('href="/admin/usage-events/"') == 1
