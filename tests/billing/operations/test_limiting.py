@@ -260,7 +260,7 @@ steps = st.lists(
 class TestWhatTheGateSpendsIsWhatTheInvoiceSays(TestCase):
     # Without shrinking: each example bills months, and the steps are few.
     @settings(
-        max_examples=12,
+        max_examples=6,
         deadline=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],

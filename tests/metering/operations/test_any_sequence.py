@@ -168,7 +168,7 @@ class World:
 class TestAnySequence(TestCase):
     """Every book agrees with what the events and corrections say."""
 
-    @settings(max_examples=settings().max_examples // 3)
+    @settings(max_examples=settings().max_examples // 6)
     @given(
         steps=st.lists(STEP, min_size=1, max_size=12),
         included=st.sampled_from([0, 5, 40]),
