@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -19,6 +20,7 @@ from metering.operations.correcting import moments, put
 from metering.operations.recounting import Recounting
 from metering.queries.corrections import InForce, corrections_of, in_force
 
+log = structlog.get_logger(__name__)
 _Change = tuple[InForce, Correction.Kind, Mapping[str, int | str], Mapping[str, Any] | None]
 
 
@@ -26,11 +28,13 @@ def apply_backfills(*, now: datetime, limit: int, pieces: int) -> int:
     """Apply and undo backfills, `limit` events a piece; returns how many events there were.
 
     One transaction a piece; what another worker is at is left to it. A backfill of which nothing
-    is left is closed, or reverted.
+    is left is closed, or reverted. One that fails is logged and tried again by the next call, after
+    all others: it keeps nobody waiting.
     """
     total = 0
+    failed: list[int] = []
     for _ in range(pieces):
-        done = _one_piece(now=now, limit=limit)
+        done = _one_piece(now=now, limit=limit, failed=failed)
         if done is None:
             break
         total += done
@@ -87,27 +91,42 @@ def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: in
     return len(chosen)
 
 
-def _one_piece(*, now: datetime, limit: int) -> int | None:
+def _one_piece(*, now: datetime, limit: int, failed: list[int]) -> int | None:
+    """A piece of the backfill that waits longest, but for those in `failed`; None: there is none.
+
+    One that fails is added to `failed`, and has moved behind the others without anything else.
+    """
     at_work = (Backfill.Status.CLOSING, Backfill.Status.REVERTING)
     with transaction.atomic():
         found = Backfill.objects.select_for_update(skip_locked=True).filter(status__in=at_work)
-        backfill = found.order_by("changed_at", "id").first()
+        backfill = found.exclude(id__in=failed).order_by("changed_at", "id").first()
         if backfill is None:
             return None
-        closing = backfill.status == Backfill.Status.CLOSING
-        piece = apply_piece if closing else undo_piece
         done = 0
-        for customer_id in backfill.customers:
-            done = piece(backfill, customer_id, now=now, limit=limit)
-            if done:
-                break
-        if not done and closing:
-            backfill.status, backfill.closed_at = Backfill.Status.CLOSED, now
-        elif not done:
-            backfill.status, backfill.reverted_at = Backfill.Status.REVERTED, now
+        try:
+            with transaction.atomic():  # what fails is taken back; the claim stays
+                done = _go_on(backfill, now=now, limit=limit)
+        except Exception:
+            log.exception("backfill_failed", backfill=backfill.public_id)
+            failed.append(backfill.id)
         backfill.changed_at = now  # whoever waits longer comes first
         backfill.save()
     return done
+
+
+def _go_on(backfill: Backfill, *, now: datetime, limit: int) -> int:
+    """Take the next piece, or note that none is left; the caller saves the backfill."""
+    closing = backfill.status == Backfill.Status.CLOSING
+    piece = apply_piece if closing else undo_piece
+    for customer_id in backfill.customers:
+        done = piece(backfill, customer_id, now=now, limit=limit)
+        if done:
+            return done
+    if closing:
+        backfill.status, backfill.closed_at = Backfill.Status.CLOSED, now
+    else:
+        backfill.status, backfill.reverted_at = Backfill.Status.REVERTED, now
+    return 0
 
 
 def _waiting(backfill: Backfill, customer_id: int) -> QuerySet[StagedEvent]:

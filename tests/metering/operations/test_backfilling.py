@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,18 +19,17 @@ from metering.models import (
     UsageBatch,
     UsageEvent,
 )
-from metering.operations.applying import apply_backfills
 from metering.operations.backfilling import (
     BackfillInvalid,
     BackfillNotOpen,
     BackfillUnknown,
     Supplied,
     close,
-    open_backfill,
     revert,
     supply,
 )
 from metering.operations.correcting import amend, void
+from tests.factories.backfills import BY, DAY, END, START, applied, backfill, event, outcomes
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import (
     NOW,
@@ -39,10 +38,6 @@ from tests.factories.metering import (
     make_meter,
     open_hold,
 )
-
-BY: dict[str, Any] = {"actor": "opk_1", "now": NOW}
-DAY = timedelta(days=1)
-START, END = NOW - 10 * DAY, NOW - 5 * DAY
 
 
 @pytest.fixture
@@ -55,41 +50,6 @@ def meter(customer: Customer) -> Meter:
     found = make_meter()
     make_entitlement(customer, found)
     return found
-
-
-def backfill(customer: Customer, meter: Meter, **members: Any) -> Backfill:
-    given: dict[str, Any] = {
-        "mode": Backfill.Mode.ADD,
-        "event_type": meter.event_type,
-        "customer_ids": [customer.id],
-        "start_at": START,
-        "end_at": END,
-        "reason": "the gateway was down",
-        **BY,
-        **members,
-    }
-    return open_backfill(**given)
-
-
-def event(
-    customer: Customer | None, number: int, tokens: Any = 1, *, at: datetime = START, **members: Any
-) -> Supplied:
-    given: dict[str, Any] = {"source": "archive", "external_id": f"old-{number}", **members}
-    return Supplied(
-        customer_id=customer.id if customer else None,
-        occurred_at=at,
-        properties={"tokens": tokens},
-        **given,
-    )
-
-
-def applied(*, limit: int = 100, pieces: int = 100) -> int:
-    return apply_backfills(now=NOW, limit=limit, pieces=pieces)
-
-
-def outcomes(found: Backfill) -> list[str]:
-    rows = StagedEvent.objects.filter(backfill_id=found.id)
-    return list(rows.order_by("external_id").values_list("outcome", flat=True))
 
 
 def test_nothing_counts_before_it_is_closed(customer: Customer, meter: Meter) -> None:
