@@ -17,7 +17,7 @@ from metering.domain.recounting import PaidBy, Usage, recount
 from metering.domain.spans import hour_of
 from metering.domain.windows import RATE_UNITS
 from metering.models import Balance, Meter, UsageBatch, WindowMember
-from metering.operations.recounting_windows import count_anew, count_window
+from metering.operations.recounting_windows import count_anew, count_window, is_done_with
 from metering.operations.repaying import Touched, write_grants
 from metering.queries.meters import all_terms
 from metering.queries.standing import account_in, add_paying_balances
@@ -197,7 +197,7 @@ def _write_balance(
     """Write one balance. The caller has raised the customer's version.
 
     Where the row is not there, or may lack what happened before the right began, the window is
-    counted from its events. No row is made for a window of an hour or less that is over.
+    counted from its events, but for windows of an hour or less that nobody asks for any more.
     """
     meter_id, unit, start_at = key
     if not (change.used or change.grant_used or change.latest_at):
@@ -211,6 +211,8 @@ def _write_balance(
             used=F("used") + change.used, grant_used=F("grant_used") + change.grant_used, **read
         )
         return
+    if is_done_with(customer_id, key=key, end_at=change.end_at, now=now):
+        return
     counted = count_window(customer_id, key=key, kind=kind, end_at=change.end_at)
     if row.update(
         used=counted.used,
@@ -218,7 +220,7 @@ def _write_balance(
         grant_used=F("grant_used") + change.grant_used,
     ):
         return
-    if counted.used and not (unit in RATE_UNITS and change.end_at <= now):
+    if counted.used:
         Balance.objects.create(
             customer_id=customer_id,
             meter_id=meter_id,

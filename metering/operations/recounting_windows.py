@@ -22,6 +22,7 @@ from metering.domain.windows import RATE_UNITS
 from metering.models import Balance, EffectiveEvent, Rollup
 from metering.operations.repaying import LONG_AGO, Touched, Window, release, settle
 from metering.operations.rerolling import SPAN_MAX, reroll
+from metering.queries.retention import gone_before
 from metering.queries.usage import usage_total
 
 
@@ -74,6 +75,19 @@ def count_window(
             start_at__lt=hour_of(end_at),
         ).aggregate(at=Max("latest_at"))["at"]
     return Count(used, happened)
+
+
+def is_done_with(customer_id: int, *, key: BalanceKey, end_at: datetime, now: datetime) -> bool:
+    """Whether a window is not counted any more: it is of an hour or less and over, and nothing is
+    kept of it, or its events may have been dropped."""
+    meter_id, unit, start_at = key
+    if unit not in RATE_UNITS or end_at > now:
+        return False
+    gone = gone_before()
+    row = Balance.objects.filter(
+        customer_id=customer_id, meter_id=meter_id, window=unit, start_at=start_at
+    )
+    return (gone is not None and start_at < gone) or not row.exists()
 
 
 def count_anew(
@@ -130,6 +144,8 @@ def _windows(account: Account, touched: Iterable[Touched]) -> list[Window]:
 def _write_window(account: Account, window: Window, *, now: datetime) -> None:
     """Write what it comes to. The caller has raised the customer's version."""
     meter_id, unit, start_at = window.key
+    if is_done_with(account.customer_id, key=window.key, end_at=window.end_at, now=now):
+        return
     counted = count_window(
         account.customer_id, key=window.key, kind=window.kind, end_at=window.end_at
     )
@@ -138,11 +154,7 @@ def _write_window(account: Account, window: Window, *, now: datetime) -> None:
     )
     paid = settle(account, window, used=counted.used, now=now) if window.burns else 0
     values = {"used": counted.used, "latest_at": counted.latest_at, "grant_used": paid}
-    if (
-        not row.update(**values)
-        and counted.used
-        and not (unit in RATE_UNITS and window.end_at <= now)
-    ):
+    if not row.update(**values) and counted.used:
         Balance.objects.create(
             customer_id=account.customer_id,
             meter_id=meter_id,

@@ -10,7 +10,15 @@ import pytest
 from django.db import connection
 
 from accounts.models import AuditEntry, Customer, CustomerVersion
-from metering.models import Balance, Correction, Grant, Meter, UsageBatch, UsageEvent
+from metering.models import (
+    Balance,
+    Correction,
+    Grant,
+    Meter,
+    RetiredMonth,
+    UsageBatch,
+    UsageEvent,
+)
 from metering.operations.checking import broken_invariants
 from metering.operations.correcting import (
     CorrectionInvalid,
@@ -247,6 +255,20 @@ def test_windows_of_an_hour_or_less(customer: Customer) -> None:
     correct(over, 3)  # nobody asks for those windows again: none is made
     assert used(customer, meter) == 7
     assert not Balance.objects.filter(window__in=["hour", "minute"]).exists()
+
+
+def test_a_minute_whose_events_were_dropped_stays_as_it_was(customer: Customer) -> None:
+    meter = make_meter()
+    for window in ("minute", "month"):
+        make_entitlement(customer, meter, window=window)
+    event = report(customer, meter, 10, at=NOW - timedelta(days=60))
+    RetiredMonth.objects.create(month=event.occurred_at.date().replace(day=1), detached_at=NOW)
+    for kept in (True, False):
+        correct(event, 4 if kept else 3)
+        assert Balance.objects.get(window="month").used == (4 if kept else 3)
+        rows = Balance.objects.filter(window="minute")
+        assert list(rows.values_list("used", flat=True)) == [10] * kept
+        rows.delete()
 
 
 @pytest.mark.parametrize("window", ["month", "lifetime", "minute"])
