@@ -17,6 +17,7 @@ from metering.domain.windows import RATE_UNITS, anchored_window
 from metering.models import Balance, Entitlement, Meter, Offer, Standing
 from metering.operations.recounting_windows import count_window
 from metering.operations.rolling_over import roll_over_due
+from metering.queries.retention import gone_before
 
 # How many windows of a new right are looked at: a year of days, decades of months.
 _WINDOWS_MAX = 400
@@ -259,14 +260,18 @@ def _windows(
 ) -> Iterator[tuple[datetime, datetime]]:
     """The windows to count, newest first: of a new right also those that began before this one.
 
-    Windows of an hour or less are not counted for what is over: nobody asks for them again.
+    Windows of an hour or less are not counted for what is over: nobody asks for them again. Nor is
+    a window that is over and of which events were dropped: it cannot be told any more.
     """
     start_at, end_at = _window(entitlement, at=max(entitlement.starts_at, now))
     if only_current or entitlement.window in {*RATE_UNITS, "lifetime"}:
         yield start_at, end_at
         return
     yield _window(entitlement, at=end_at)  # clocks of gateways may be ahead
+    gone = gone_before()
     for _ in range(_WINDOWS_MAX):
+        if gone is not None and start_at < gone and end_at <= now:
+            return
         yield start_at, end_at
         if start_at <= entitlement.starts_at:
             return

@@ -13,7 +13,7 @@ from hypothesis.extra.django import TestCase
 from accounts.models import CatalogueVersion, Customer, CustomerVersion
 from accounts.operations.versions import CustomerUnknown
 from metering.domain.windows import FOREVER, anchored_window
-from metering.models import Balance, Entitlement, Meter, Offer, Standing
+from metering.models import Balance, Entitlement, Meter, Offer, RetiredMonth, Standing
 from metering.operations.checking import broken_invariants
 from metering.operations.entitling import (
     OfferTerms,
@@ -98,6 +98,18 @@ def test_an_upgrade_keeps_what_was_used_held_and_paid_by_grants() -> None:
     (balance,) = balances(customer.id, now=NOW)
     assert (balance.remaining, balance.overage) == (1_000 - 120 - 10, 0)
     assert broken_invariants(now=NOW, customer_ids=[customer.id]) == []
+
+
+@pytest.mark.django_db
+def test_windows_whose_events_were_dropped_are_not_counted() -> None:
+    customer, meter = make_customer(), make_meter()
+    anchor = datetime(2026, 1, 7, 9, 41, tzinfo=UTC)  # within an hour
+    report(customer, meter, 7, at=anchor)
+    report(customer, meter, 5, at=NOW - timedelta(days=40))
+    RetiredMonth.objects.create(month=datetime(2026, 7, 1, tzinfo=UTC).date(), detached_at=NOW)
+    give(customer, metered(meter, anchor_at=anchor, starts_at=anchor))
+    rows = Balance.objects.order_by("start_at")
+    assert list(rows.values_list("start_at__month", "used")) == [(9, 5), (11, 0)]
 
 
 @pytest.mark.django_db
