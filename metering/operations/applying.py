@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -44,16 +45,12 @@ def apply_backfills(*, now: datetime, limit: int, pieces: int) -> int:
 def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: int) -> int:
     """Apply up to `limit` more events of one customer; returns how many there were.
 
-    In the caller's transaction, which has locked the backfill. 0: the customer has none left.
+    In the caller's transaction, which has locked the backfill. 0: the customer has none left. What
+    is replaced goes before anything new counts, so that no grant pays for both.
     """
-    staged = list(_waiting(backfill, customer_id)[:limit])
-    if staged:
-        bump(customer_id)
-        _take_in(backfill, customer_id, staged, now=now)
-        return len(staged)
-    if backfill.mode != Backfill.Mode.REPLACE:
-        return 0
-    replaced = list(_replaced(backfill, customer_id).values_list("id", flat=True)[:limit])
+    replaced: list[UUID] = []
+    if backfill.mode == Backfill.Mode.REPLACE:
+        replaced += _replaced(backfill, customer_id).values_list("id", flat=True)[:limit]
     if replaced:
         bump(customer_id)
         # Read again: somebody may have corrected one of them in between.
@@ -62,7 +59,12 @@ def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: i
             (each, Correction.Kind.VOID, {}, each.properties) for each in standing if not each.void
         ]
         _correct(backfill, customer_id, changes, now=now)
-    return len(replaced)
+        return len(replaced)
+    staged = list(_waiting(backfill, customer_id)[:limit])
+    if staged:
+        bump(customer_id)
+        _take_in(backfill, customer_id, staged, now=now)
+    return len(staged)
 
 
 def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: int) -> int:

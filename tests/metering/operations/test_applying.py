@@ -7,8 +7,9 @@ import pytest
 from accounts.models import Customer
 from metering.models import Backfill, Correction, Meter, RetiredMonth
 from metering.operations.backfilling import close, supply
+from metering.operations.granting import grant
 from tests.factories.backfills import BY, DAY, START, applied, backfill, event
-from tests.factories.counted import happen
+from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter
 
 
@@ -46,3 +47,16 @@ def test_one_that_fails_keeps_nobody_waiting(customer: Customer) -> None:
     assert Correction.objects.get().backfill_id == stuck.id
     stuck.refresh_from_db()
     assert stuck.status == "closed"
+
+
+def test_no_grant_pays_for_what_is_replaced_and_what_replaces_it(customer: Customer) -> None:
+    meter = make_meter()
+    make_entitlement(customer, meter, included=100)
+    happen(customer, meter, at=START, tokens=100)
+    given = grant(customer.id, meter_id=meter.id, quantity=50, actor="opk_1", now=START - DAY)
+    found = backfill(customer, meter, mode=Backfill.Mode.REPLACE)
+    supply(found.id, events=[event(customer, n, 50) for n in range(2)])
+    close(found.id, **BY)
+    assert applied(limit=1) == 3
+    given.refresh_from_db()
+    assert (books_of(customer, meter), given.used) == ({meter.key: 100}, 0)
