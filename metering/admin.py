@@ -34,6 +34,7 @@ from metering.operations.pricing import PricesInvalid, activate_prices
 from metering.queries.backfills import progress_of
 from metering.queries.prices import difference_of, predecessor_of
 from metering.queries.quarantine import event_bounds
+from metering.queries.usage import EventsGone
 
 if TYPE_CHECKING:
     ReadOnlyAdmin = admin.ModelAdmin[Any]
@@ -279,7 +280,7 @@ class BackfillAdmin(LookedAt):
         for backfill in queryset:
             try:
                 backfilling.close(backfill.id, actor=request.user.public_id, now=datetime.now(UTC))
-            except backfilling.BackfillNotOpen as refused:
+            except (backfilling.BackfillNotOpen, EventsGone) as refused:
                 self.message_user(request, f"{backfill}: {refused}", messages.ERROR)
 
     @admin.action(description="Revert: drop it, or undo it", permissions=["operate"])

@@ -25,6 +25,7 @@ from metering.models import Backfill, StagedEvent
 from metering.operations.repaying import REASON_MAX
 from metering.queries.meters import all_terms, meters_of_type
 from metering.queries.retention import gone_before
+from metering.queries.usage import EventsGone
 
 CUSTOMERS_MAX = 1_000
 EVENTS_AT_ONCE = 5_000
@@ -93,9 +94,10 @@ def open_backfill(
 
     `mode` add: what is supplied counts beside what is there. replace: in its place, so that the
     customers' events of the type and range that are not supplied again are voided. Raises
-    BackfillInvalid.
+    BackfillInvalid, also where events of the range may have been dropped: then nobody can tell
+    what was there.
     """
-    _check_range(mode, start_at=start_at, end_at=end_at, now=now)
+    _check_range(start_at=start_at, end_at=end_at, now=now)
     if not 1 <= len(reason.strip()) <= REASON_MAX or "\x00" in reason:
         raise BackfillInvalid("reason", f"a backfill says why, in 1 to {REASON_MAX} characters")
     customers = sorted(set(customer_ids))
@@ -146,7 +148,8 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
 def close(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
     """Let it count: workers apply it from now on. Closing again changes nothing.
 
-    Raises BackfillUnknown, BackfillNotOpen.
+    Raises BackfillUnknown, BackfillNotOpen, and EventsGone where events of its range were dropped
+    since it was opened.
     """
     with transaction.atomic():
         backfill = _locked(backfill_id)
@@ -154,6 +157,9 @@ def close(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
             return backfill
         if backfill.status != Backfill.Status.OPEN:
             raise BackfillNotOpen("The backfill was reverted; open another one.")
+        gone = gone_before()
+        if gone is not None and backfill.start_at < gone:
+            raise EventsGone(f"The events before {gone:%F %T}Z were dropped since it was opened.")
         backfill.status = Backfill.Status.CLOSING
         backfill.closing_at = backfill.changed_at = now
         backfill.save()
@@ -183,18 +189,14 @@ def revert(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
     return backfill
 
 
-def _check_range(
-    mode: Backfill.Mode, *, start_at: datetime, end_at: datetime, now: datetime
-) -> None:
+def _check_range(*, start_at: datetime, end_at: datetime, now: datetime) -> None:
     if end_at <= start_at:
         raise BackfillInvalid("to", "a range ends after it begins")
     if end_at > now:
         raise BackfillInvalid("to", "a backfill is of the past; later events are reported")
     gone = gone_before()
-    if mode == Backfill.Mode.REPLACE and gone is not None and start_at < gone:
-        raise BackfillInvalid(
-            "from", f"events before {gone:%F %T}Z were dropped and cannot be replaced"
-        )
+    if gone is not None and start_at < gone:
+        raise BackfillInvalid("from", f"events before {gone:%F %T}Z were dropped: begin later")
 
 
 def _locked(backfill_id: int) -> Backfill:

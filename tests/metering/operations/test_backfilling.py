@@ -29,6 +29,7 @@ from metering.operations.backfilling import (
     supply,
 )
 from metering.operations.correcting import amend, void
+from metering.queries.usage import EventsGone
 from tests.factories.backfills import BY, DAY, END, START, applied, backfill, event, outcomes
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import (
@@ -153,12 +154,19 @@ def test_what_cannot_be_a_backfill(
     assert not Backfill.objects.exists()
 
 
-def test_dropped_events_cannot_be_replaced(customer: Customer, meter: Meter) -> None:
+@pytest.mark.parametrize("mode", Backfill.Mode.values)
+def test_nothing_is_supplied_where_events_were_dropped(
+    customer: Customer, meter: Meter, mode: str
+) -> None:
+    opened = backfill(customer, meter, mode=mode)
+    supply(opened.id, events=[event(customer, 1)])
     RetiredMonth.objects.create(month=START.date().replace(day=1), detached_at=NOW)
     with pytest.raises(BackfillInvalid) as refused:
-        backfill(customer, meter, mode=Backfill.Mode.REPLACE)
+        backfill(customer, meter, mode=mode)
     assert refused.value.param == "from"
-    backfill(customer, meter)
+    with pytest.raises(EventsGone):
+        close(opened.id, **BY)
+    assert Backfill.objects.get().status == "open"
 
 
 @pytest.mark.parametrize("events", [[], [None] * 5_001])
