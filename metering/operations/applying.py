@@ -84,7 +84,7 @@ def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: in
     changes: list[_Change] = []
     for standing in in_force(customer_id, event_ids=chosen).values():
         if standing.event.id in added:
-            if not standing.void:
+            if not standing.void or _voided_by_another(backfill, standing):
                 changes.append((standing, Correction.Kind.VOID, {}, standing.properties))
         elif (before := _before(backfill, standing)) is not None:
             changes.append((standing, Correction.Kind.RESTORE, before.usage, before.properties))
@@ -171,10 +171,29 @@ def _voided(backfill: Backfill, customer_id: int) -> QuerySet[Correction]:
     ).order_by("occurred_at", "event_id")
 
 
+def _voided_by_another(backfill: Backfill, standing: InForce) -> bool:
+    """Whether another backfill voided the event, which would come back when that is undone."""
+    assert standing.correction is not None
+    return standing.correction.backfill_id not in {None, backfill.id}
+
+
 def _before(backfill: Backfill, standing: InForce) -> UsageEvent | Correction | None:
-    """What stood before the backfill's own correction; None where a later one is in force."""
+    """What stood before the backfill's own correction; None where a later one is in force.
+
+    What other backfills said that are being undone, or were, is not looked at, in whatever order
+    they are. An event that one of them voided is left to it.
+    """
+    if standing.void and _voided_by_another(backfill, standing):
+        return None
     found = corrections_of(standing.event.customer_id, event_id=standing.event.id)
-    said = list(found.exclude(kind=Correction.Kind.REPAY))  # that counts as what stood before it
+    # A repayment counts as what stood before it.
+    said = list(found.exclude(kind=Correction.Kind.REPAY))
+    others = {each.backfill_id for each in said} - {None, backfill.id}
+    undone = Backfill.objects.filter(
+        id__in=others, status__in=(Backfill.Status.REVERTING, Backfill.Status.REVERTED)
+    ).values_list("id", flat=True)
+    passed = set(undone)
+    said = [each for each in said if each.backfill_id not in passed]
     own = next(place for place, each in enumerate(said) if each.backfill_id == backfill.id)
     if said[own + 1 :]:
         return None

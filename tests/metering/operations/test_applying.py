@@ -6,7 +6,7 @@ import pytest
 
 from accounts.models import Customer
 from metering.models import Backfill, Correction, Meter, RetiredMonth
-from metering.operations.backfilling import close, supply
+from metering.operations.backfilling import Supplied, close, revert, supply
 from metering.operations.granting import grant
 from tests.factories.backfills import BY, DAY, START, applied, backfill, event
 from tests.factories.counted import books_of, happen
@@ -60,3 +60,47 @@ def test_no_grant_pays_for_what_is_replaced_and_what_replaces_it(customer: Custo
     assert applied(limit=1) == 3
     given.refresh_from_db()
     assert (books_of(customer, meter), given.used) == ({meter.key: 100}, 0)
+
+
+def replaced(customer: Customer, meter: Meter, *supplied: Supplied) -> Backfill:
+    found = backfill(customer, meter, mode=Backfill.Mode.REPLACE)
+    if supplied:
+        supply(found.id, events=supplied)
+    close(found.id, **BY)
+    applied()
+    return found
+
+
+@pytest.mark.parametrize("last_first", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("second_voids", [True, False])
+def test_two_that_overlap_leave_nothing_when_both_are_undone(
+    customer: Customer, meter: Meter, last_first: bool, together: bool, second_voids: bool
+) -> None:
+    old = happen(customer, meter, at=START, tokens=5)
+    same = {"source": "test", "external_id": old.external_id}
+    new = event(customer, 1, 30)
+    done = [replaced(customer, meter, event(customer, 0, 6, **same), new)]
+    if second_voids:
+        done.append(replaced(customer, meter))
+    else:
+        done.append(replaced(customer, meter, event(customer, 0, 7, **same), event(customer, 1, 9)))
+    assert books_of(customer, meter) == {meter.key: 0 if second_voids else 16}
+    for each in reversed(done) if last_first else done:
+        revert(each.id, **BY)
+        if not together:
+            applied(limit=1)
+    applied(limit=1)
+    assert books_of(customer, meter) == {meter.key: 5}
+
+
+def test_what_another_one_voided_is_left_to_it(customer: Customer, meter: Meter) -> None:
+    old = happen(customer, meter, at=START, tokens=5)
+    same = event(customer, 0, 6, source="test", external_id=old.external_id)
+    first, second = replaced(customer, meter, same), replaced(customer, meter)
+    revert(first.id, **BY)
+    applied()
+    assert books_of(customer, meter) == {meter.key: 0}
+    revert(second.id, **BY)
+    applied()
+    assert books_of(customer, meter) == {meter.key: 5}
