@@ -285,7 +285,10 @@ class BackfillAdmin(LookedAt):
 
     @admin.action(description="Revert: drop it, or undo it", permissions=["operate"])
     def revert(self, request: HttpRequest, queryset: QuerySet[Backfill]) -> None:
-        """Drop or undo them."""
+        """Drop or undo them; one that cannot be undone keeps no other from it."""
         assert isinstance(request.user, Member)
         for backfill in queryset:
-            backfilling.revert(backfill.id, actor=request.user.public_id, now=datetime.now(UTC))
+            try:
+                backfilling.revert(backfill.id, actor=request.user.public_id, now=datetime.now(UTC))
+            except EventsGone as refused:
+                self.message_user(request, f"{backfill}: {refused}", messages.ERROR)

@@ -20,6 +20,7 @@ from metering.models import Backfill, Correction, Hold, StagedEvent, UsageEvent
 from metering.operations.correcting import moments, put
 from metering.operations.recounting import Recounting
 from metering.queries.corrections import InForce, corrections_of, in_force
+from metering.queries.usage import EventsGone
 
 log = structlog.get_logger(__name__)
 _Change = tuple[InForce, Correction.Kind, Mapping[str, int | str], Mapping[str, Any] | None]
@@ -68,7 +69,7 @@ def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: i
 
 
 def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: int) -> int:
-    """Undo up to `limit` more events of one customer; as `apply_piece`."""
+    """Undo up to `limit` more events of one customer; as `apply_piece`. Raises EventsGone."""
     applied = (StagedEvent.Outcome.ADDED, StagedEvent.Outcome.AMENDED)
     rows = StagedEvent.objects.filter(
         customer_id=customer_id, backfill_id=backfill.id, outcome__in=applied
@@ -80,9 +81,12 @@ def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: in
     if not chosen:
         return 0
     bump(customer_id)
+    known = in_force(customer_id, event_ids=chosen)
+    if len(known) < len(chosen):
+        raise EventsGone("Events that it changed were dropped, and cannot be put back.")
     added = {each.id for each in staged if each.outcome == StagedEvent.Outcome.ADDED}
     changes: list[_Change] = []
-    for standing in in_force(customer_id, event_ids=chosen).values():
+    for standing in known.values():
         if standing.event.id in added:
             if not standing.void or _voided_by_another(backfill, standing):
                 changes.append((standing, Correction.Kind.VOID, {}, standing.properties))

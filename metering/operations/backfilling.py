@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from accounts.domain import ids
 from accounts.models import Customer
@@ -21,7 +22,7 @@ from metering.domain.counting import event_key, fingerprint, usage_of
 from metering.domain.meters import MeterTerms, QuantityInvalid
 from metering.domain.prices import PriceUnknown
 from metering.domain.shapes.tokens import with_our_names
-from metering.models import Backfill, StagedEvent
+from metering.models import Backfill, Correction, StagedEvent, UsageEvent
 from metering.operations.repaying import REASON_MAX
 from metering.queries.meters import all_terms, meters_of_type
 from metering.queries.retention import gone_before
@@ -171,7 +172,8 @@ def revert(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
     """Drop it, or undo what was applied of it. Reverting again changes nothing.
 
     What somebody corrected by hand since then stays as it was corrected; what the backfill had
-    added is voided in any case. Raises BackfillUnknown.
+    added is voided in any case. Raises BackfillUnknown, and EventsGone where events that it changed
+    were dropped.
     """
     with transaction.atomic():
         backfill = _locked(backfill_id)
@@ -181,6 +183,7 @@ def revert(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
             StagedEvent.objects.filter(backfill_id=backfill.id).delete()
             backfill.status, backfill.reverted_at = Backfill.Status.REVERTED, now
         else:
+            _refuse_to_undo_what_is_gone(backfill)
             backfill.status = Backfill.Status.REVERTING
             backfill.closed_at = backfill.closed_at or now
         backfill.changed_at = now
@@ -197,6 +200,24 @@ def _check_range(*, start_at: datetime, end_at: datetime, now: datetime) -> None
     gone = gone_before()
     if gone is not None and start_at < gone:
         raise BackfillInvalid("from", f"events before {gone:%F %T}Z were dropped: begin later")
+
+
+def _refuse_to_undo_what_is_gone(backfill: Backfill) -> None:
+    gone = gone_before()
+    if gone is None or backfill.start_at >= gone:
+        return
+    here = {"customer_id__in": backfill.customers, "backfill_id": backfill.id}
+    changed = (StagedEvent.Outcome.ADDED, StagedEvent.Outcome.AMENDED)
+    events = UsageEvent.objects.filter(customer_id=OuterRef("customer_id"))
+    if (
+        StagedEvent.objects.filter(
+            ~Exists(events.filter(id=OuterRef("id"))), **here, outcome__in=changed
+        ).exists()
+        or Correction.objects.filter(
+            ~Exists(events.filter(id=OuterRef("event_id"))), **here
+        ).exists()
+    ):
+        raise EventsGone(f"Events before {gone:%F %T}Z that it changed were dropped.")
 
 
 def _locked(backfill_id: int) -> Backfill:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from accounts.models import Customer
-from metering.models import Backfill, Correction, Meter, RetiredMonth
+from metering.models import Backfill, Correction, Meter, RetiredMonth, UsageEvent
 from metering.operations.backfilling import Supplied, close, revert, supply
 from metering.operations.granting import grant
+from metering.queries.usage import EventsGone
 from tests.factories.backfills import BY, DAY, START, applied, backfill, event
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter
@@ -104,3 +105,38 @@ def test_what_another_one_voided_is_left_to_it(customer: Customer, meter: Meter)
     revert(second.id, **BY)
     applied()
     assert books_of(customer, meter) == {meter.key: 5}
+
+
+@pytest.mark.parametrize("voids", [True, False])
+def test_what_lost_its_events_is_not_undone(customer: Customer, meter: Meter, voids: bool) -> None:
+    happen(customer, meter, at=START, tokens=5)
+    found = replaced(customer, meter, *([] if voids else [event(customer, 1, 6)]))
+    RetiredMonth.objects.create(month=START.date().replace(day=1), detached_at=NOW)
+    dropped = UsageEvent.objects.filter(source="test" if voids else "archive")
+    kept = list(dropped)
+    dropped.delete()
+    before = list(Correction.objects.values())
+    with pytest.raises(EventsGone):
+        revert(found.id, **BY)
+    found.refresh_from_db()
+    assert found.status == "closed"
+    # Dropped when it was being undone already, it does not end, and does nothing.
+    Backfill.objects.update(status="reverting")
+    assert applied(pieces=3) == 0
+    assert list(Correction.objects.values()) == before
+    found.refresh_from_db()
+    assert found.status == "reverting"
+    # Where all that it changed is kept, it is undone, however old.
+    UsageEvent.objects.bulk_create(kept)
+    Backfill.objects.update(status="closed")
+    revert(found.id, **BY)
+    applied()
+    assert books_of(customer, meter) == {meter.key: 5}
+
+
+def test_what_began_after_the_dropped_months_is_undone(customer: Customer, meter: Meter) -> None:
+    found = replaced(customer, meter, event(customer, 1, 6))
+    RetiredMonth.objects.create(month=(START - 40 * DAY).date().replace(day=1), detached_at=NOW)
+    revert(found.id, **BY)
+    applied()
+    assert books_of(customer, meter) == {meter.key: 0}
