@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError, transaction
+from django.db import DataError, IntegrityError, transaction
 
 from accounts.models import Customer
 from accounts.operations.auditing import audit
@@ -26,7 +26,9 @@ from metering.domain.prices import PriceUnknown
 from metering.domain.shapes.tokens import with_our_names
 from metering.models import Hold, Meter, QuarantinedEvent, UsageEvent
 from metering.operations.recounting import Recounting
+from metering.operations.rerolling import RangeInvalid
 from metering.queries.meters import all_terms
+from metering.queries.usage import EventsGone
 
 SUBJECT = "quarantine"
 
@@ -117,7 +119,9 @@ def _redrive_one(number: int, *, bounds: TimeBounds, now: datetime) -> str:
             return "counted" if counted else "duplicates"
     except _Refused as error:
         why = (error.code, error.detail)
-    except DataError as error:
+    except (EventsGone, RangeInvalid) as error:
+        why = ("events_gone", str(error))
+    except (DataError, IntegrityError) as error:
         why = ("parameter_invalid", f"The database does not take it: {error}")
     QuarantinedEvent.objects.filter(id=number).update(code=why[0], detail=why[1][:500], last_at=now)
     return "refused"

@@ -11,7 +11,15 @@ from django.db import connection
 
 from accounts.models import AuditEntry, Customer
 from metering.domain.counting import TimeBounds, event_key, fingerprint
-from metering.models import Balance, Meter, QuarantinedEvent, UsageBatch, UsageEvent
+from metering.models import (
+    Balance,
+    Entitlement,
+    Meter,
+    QuarantinedEvent,
+    RetiredMonth,
+    UsageBatch,
+    UsageEvent,
+)
 from metering.operations import redriving
 from metering.operations.redriving import Redriven
 from tests.factories.metering import (
@@ -190,12 +198,26 @@ def test_an_id_that_was_used_otherwise_is_refused(customer: Customer) -> None:
     assert used(meter) == 9
 
 
-def test_what_the_database_refuses_stays(customer: Customer) -> None:
+@pytest.mark.parametrize("aggregation", ["sum", "max"])
+def test_what_is_counted_from_dropped_events_stays(customer: Customer, aggregation: str) -> None:
+    meter = meter_for(customer, aggregation=aggregation)
+    happened = EARLIER - timedelta(days=40)
+    Entitlement.objects.update(anchor_at=happened.replace(minute=41), starts_at=happened)
+    quarantined(1, occurred_at=happened)
+    quarantined(2)
+    RetiredMonth.objects.create(month=happened.date().replace(day=1), detached_at=NOW)
+    assert redrive() == Redriven(counted=1, refused=1)
+    assert QuarantinedEvent.objects.get().code == "events_gone"
+    assert used(meter) == 5
+
+
+@pytest.mark.parametrize("code", ["22P05", "23514"])
+def test_what_the_database_refuses_stays(customer: Customer, code: str) -> None:
     meter = meter_for(customer)
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION USING errcode = '22P05', message = 'no'; END $$"
+            f"$$ BEGIN RAISE EXCEPTION USING errcode = '{code}', message = 'no'; END $$"
         )
         cursor.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON metering_usagebatch "
