@@ -180,7 +180,9 @@ def revert(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
         if backfill.status in {Backfill.Status.REVERTING, Backfill.Status.REVERTED}:
             return backfill
         if backfill.status == Backfill.Status.OPEN:
-            StagedEvent.objects.filter(backfill_id=backfill.id).delete()
+            StagedEvent.objects.filter(
+                customer_id__in=backfill.customers, backfill_id=backfill.id
+            ).delete()
             backfill.status, backfill.reverted_at = Backfill.Status.REVERTED, now
         else:
             _refuse_to_undo_what_is_gone(backfill)

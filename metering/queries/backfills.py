@@ -30,7 +30,8 @@ def backfill_by_id(backfill_id: int) -> Backfill | None:
 
 def progress_of(backfill_id: int) -> Progress:
     """How far it is. What it voided because it was not supplied again is not in these."""
-    rows = StagedEvent.objects.filter(backfill_id=backfill_id)
+    customers = Backfill.objects.values_list("customers", flat=True).get(id=backfill_id)
+    rows = StagedEvent.objects.filter(customer_id__in=customers, backfill_id=backfill_id)
     counts = dict(
         rows.values_list("outcome").annotate(events=Count("id")).values_list("outcome", "events")
     )
