@@ -153,6 +153,7 @@ def _write_part(month: date, place: Path, *, events_per_file: int) -> bool:
         partial.unlink()
         return False
     partial.replace(place / name)
+    _sync(place)
     _note(place, _Part(name, events, sha.hexdigest(), *last))
     return True
 
@@ -162,6 +163,16 @@ def _note(place: Path, part: _Part) -> None:
         file.write(f"{json.dumps(asdict(part))}\n".encode())
         file.flush()
         os.fsync(file.fileno())
+    _sync(place)
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parts(place: Path) -> list[_Part]:
