@@ -1,11 +1,25 @@
 -- What %(customer_id)s's effective events with occurred_at in [%(start_at)s, %(end_at)s), whole
 -- hours, count as on the meters %(meters)s (int[]); and takes their deltas out of the batches that
 -- wait to be rolled up, in the same snapshot, so that nothing is counted twice or left out. The
--- caller holds the slot's lock, so that no batch is being rolled up, and writes the buckets.
+-- caller holds the slot's lock, so that no batch is being rolled up, and writes the buckets. Batches
+-- are locked in their order: re-rolls of several slots do not wait for one another in a circle.
 -- Returns rows (meter, hour, the properties that are the meter's dimensions as JSON text, sum,
 -- greatest, events, [time of the latest in microseconds, the latest], members).
 WITH meter AS (
     SELECT id, aggregation, dimensions FROM metering_meter WHERE id = ANY (%(meters)s)
+), waiting AS MATERIALIZED (
+    SELECT batch.id
+      FROM metering_usagebatch AS batch
+     WHERE (batch.customers IS NULL OR %(customer_id)s = ANY (batch.customers))
+       AND EXISTS (
+           SELECT
+             FROM jsonb_array_elements(batch.deltas) AS delta
+            WHERE (delta ->> 0)::bigint = %(customer_id)s
+              AND (delta ->> 1)::int = ANY (%(meters)s)
+              AND to_timestamp((delta ->> 2)::bigint) >= %(start_at)s
+              AND to_timestamp((delta ->> 2)::bigint) < %(end_at)s)
+     ORDER BY batch.id
+       FOR UPDATE
 ), taken AS (
     UPDATE metering_usagebatch AS batch
        SET deltas = (
@@ -15,14 +29,8 @@ WITH meter AS (
                        AND (delta ->> 1)::int = ANY (%(meters)s)
                        AND to_timestamp((delta ->> 2)::bigint) >= %(start_at)s
                        AND to_timestamp((delta ->> 2)::bigint) < %(end_at)s))
-     WHERE (batch.customers IS NULL OR %(customer_id)s = ANY (batch.customers))
-       AND EXISTS (
-           SELECT
-             FROM jsonb_array_elements(batch.deltas) AS delta
-            WHERE (delta ->> 0)::bigint = %(customer_id)s
-              AND (delta ->> 1)::int = ANY (%(meters)s)
-              AND to_timestamp((delta ->> 2)::bigint) >= %(start_at)s
-              AND to_timestamp((delta ->> 2)::bigint) < %(end_at)s)
+      FROM waiting
+     WHERE batch.id = waiting.id
 ), counted AS (
     SELECT meter.id AS meter_id, meter.aggregation, event.occurred_at,
            (SELECT coalesce(jsonb_object_agg(name, event.properties -> name), '{}')
