@@ -192,7 +192,7 @@ def _before(backfill: Backfill, standing: InForce) -> UsageEvent | Correction | 
     found = corrections_of(standing.event.customer_id, event_id=standing.event.id)
     # A repayment counts as what stood before it.
     said = list(found.exclude(kind=Correction.Kind.REPAY))
-    others = {each.backfill_id for each in said} - {None, backfill.id}
+    others = {each.backfill_id or backfill.id for each in said} - {backfill.id}
     undone = Backfill.objects.filter(
         id__in=others, status__in=(Backfill.Status.REVERTING, Backfill.Status.REVERTED)
     ).values_list("id", flat=True)

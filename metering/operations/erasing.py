@@ -10,9 +10,9 @@ from django.db.models import Q
 
 from metering import statements
 from metering.models import QuarantinedEvent
-from metering.operations.rolling_up import lock_slot, roll_up, slot_of
+from metering.operations.rolling_up import lock_slot, roll_up_waiting, slot_of
 
-_BATCHES = 500
+_BATCHES, _ROUNDS = 500, 1_000_000
 
 
 def erase_usage(
@@ -24,11 +24,15 @@ def erase_usage(
     back, nor tell the same member of another customer. Balances, buckets and every total stay what
     they were (I1, I4). Events in quarantine that name one of `subjects` are deleted. In the
     transaction of the caller. The caller has raised the customer's version before: its calls wait
-    until the end.
+    until the end, and other erasures until then too.
     """
+    with connection.cursor() as cursor:
+        # Two that lock a slot each, and then all to roll up, would wait for one another.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('metering_erasure'))")
     lock_slot(slot_of(customer_id))
-    while roll_up(limit=_BATCHES):
-        pass  # so that the texts are in the buckets, where the statement finds them
+    # So that the texts are in the buckets, where the statement finds them; what others go on to
+    # report is not waited for.
+    roll_up_waiting(limit=_BATCHES, rounds=_ROUNDS)
     QuarantinedEvent.objects.filter(
         Q(customer_id=customer_id) | Q(subject__in=list(subjects))
     ).delete()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accounts.models import Customer
@@ -79,7 +81,7 @@ def test_two_that_overlap_leave_nothing_when_both_are_undone(
     customer: Customer, meter: Meter, last_first: bool, together: bool, second_voids: bool
 ) -> None:
     old = happen(customer, meter, at=START, tokens=5)
-    same = {"source": "test", "external_id": old.external_id}
+    same: dict[str, Any] = {"source": "test", "external_id": old.external_id}
     new = event(customer, 1, 30)
     done = [replaced(customer, meter, event(customer, 0, 6, **same), new)]
     if second_voids:
