@@ -12,11 +12,14 @@ from django.db import connection
 from pytest_django import Settings
 
 from billing import tasks
-from billing.models import Subscription
+from billing.domain.plan_changes import ChangeWhen
+from billing.models import Override, Subscription
+from billing.operations import closing, overriding
+from billing.operations.changing import change_plan
 from billing.queries.retention import events_needed_from
 from metering.domain.retention import LONGEST
 from metering.models import RetiredMonth
-from tests.factories.billing import START, a_plan, a_subscription, bill, calls
+from tests.factories.billing import ACTOR, CENT_EACH, START, a_plan, a_subscription, bill, calls
 from tests.factories.metering import make_customer, make_meter
 from tests.factories.usage import count_on
 
@@ -62,6 +65,60 @@ def test_grants_on_a_lifetime_are_read_from_its_beginning() -> None:
     bill(subscription, now=datetime(2026, 11, 1, 2, tzinfo=UTC))
     bill(subscription, now=datetime(2027, 11, 1, 2, tzinfo=UTC))
     assert events_needed_from(now=datetime(2028, 11, 1, 2, tzinfo=UTC)) == START - AROUND
+
+
+def test_what_the_next_invoice_of_a_long_period_may_adjust() -> None:
+    """The yearly invoice looks back from where its year begins, not from today."""
+    subscription = a_subscription(a_plan(calls(make_meter()), key="monthly"))
+    bill(subscription, now=datetime(2026, 11, 1, 2, tzinfo=UTC))
+    a_plan(calls(make_meter()), key="yearly", interval="year")
+    at = datetime(2026, 11, 2, tzinfo=UTC)
+    change_plan(subscription.id, plan="yearly", when=ChangeWhen.NOW, actor=ACTOR, now=at)
+    bill(subscription, now=at + timedelta(days=2))
+    # What came late for October is on the invoice of the year, in November 2027.
+    assert events_needed_from(now=datetime(2027, 10, 20, tzinfo=UTC)) == START - AROUND
+
+
+def test_a_draft_that_waits_is_counted_back_from() -> None:
+    subscription = a_subscription(a_plan(calls(make_meter())))
+    bill(subscription, now=datetime(2026, 11, 1, 2, tzinfo=UTC))
+    closing.close_due(now=datetime(2026, 12, 1, 2, tzinfo=UTC), limit=10)
+    Subscription.objects.update(status="canceled")
+    assert events_needed_from(now=datetime(2027, 9, 1, tzinfo=UTC)) == START - AROUND
+
+
+def test_a_lifetime_that_was_agreed_or_is_left_counts_too() -> None:
+    meter, far = make_meter(), datetime(2028, 11, 1, 2, tzinfo=UTC)
+    subscription = a_subscription(a_plan({"feature": "sso", "type": "boolean"}))
+    terms = calls(meter, window="lifetime")
+    terms.pop("type")
+    overriding.override(subscription.customer_id, terms=terms, actor=ACTOR, now=START)
+    bill(subscription, now=far)
+    assert events_needed_from(now=far) == START - AROUND
+    Override.objects.all().delete()
+    assert events_needed_from(now=far) > START + timedelta(days=365)
+
+
+def test_a_lifetime_that_was_agreed_to_be_billed_counts_too() -> None:
+    meter, far = make_meter(), datetime(2028, 11, 1, 2, tzinfo=UTC)
+    subscription = a_subscription(a_plan(calls(meter, window="lifetime", price=None)))
+    terms = {"meter": meter.key, "over": "bill", "price": CENT_EACH}
+    overriding.override(subscription.customer_id, terms=terms, actor=ACTOR, now=START)
+    bill(subscription, now=far)
+    assert events_needed_from(now=far) == START - AROUND
+
+
+def test_a_lifetime_of_an_earlier_phase_and_of_a_draft_counts() -> None:
+    subscription = a_subscription(a_plan(calls(make_meter(), window="lifetime")))
+    a_plan(key="other", fee=9_000)
+    at = datetime(2027, 10, 10, tzinfo=UTC)
+    closing.close_due(now=at, limit=100)
+    bill(subscription, now=at)
+    change_plan(subscription.id, plan="other", when=ChangeWhen.NOW, actor=ACTOR, now=at)
+    assert events_needed_from(now=at) == START - AROUND
+    closing.close_due(now=datetime(2027, 11, 1, 2, tzinfo=UTC), limit=100)
+    Subscription.objects.update(status="canceled")
+    assert events_needed_from(now=at + timedelta(days=400)) == START - AROUND
 
 
 def _old_month() -> None:
