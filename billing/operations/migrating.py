@@ -7,11 +7,12 @@ of it is on an issued invoice.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 
 from accounts.operations.auditing import audit
@@ -38,8 +39,10 @@ from billing.operations.subscribing import load
 Outcome, Status = MigratedSubscription.Outcome, PlanMigration.Status
 _REFUSALS = (PlanChangeRefused, PaymentMethodNeeded)
 
+logger = logging.getLogger(__name__)
 
 class MigrationRefused(Exception):
+_UNDER_WAY = (Status.RUNNING, Status.REVERTING)
     """Customers cannot be moved between these versions; `param` names the one at fault."""
 
     def __init__(self, param: str, detail: str) -> None:
@@ -131,8 +134,13 @@ def advance_migrations(*, now: datetime, limit: int) -> int:
     due = MigratedSubscription.objects.filter(due=True)
     claims = list(due.order_by("migration_id", "id").values_list("customer_id", "id")[:limit])
     done = each_in_turn(claims, work=lambda found: _advance(found, now=now), what="migrating")
-    for migration in PlanMigration.objects.filter(status__in=(Status.RUNNING, Status.REVERTING)):
-        _finish(migration, now=now)
+    underway = PlanMigration.objects.filter(status__in=_UNDER_WAY)
+    for migration_id in list(underway.values_list("id", flat=True)):
+        with transaction.atomic():
+            # Read anew under its lock: somebody may have ordered it back meanwhile.
+            migration = underway.select_for_update().filter(pk=migration_id).first()
+            if migration is not None:
+                _finish(migration, now=now)
     return done
 
 
@@ -193,7 +201,7 @@ def _preview(
     try:
         _require_movable(subscription, target=target, when=when, now=now)
     except _REFUSALS as refused:
-        return MovePreview(subscription, before, None, str(refused))
+        return MovePreview(subscription, before, None, fee, None, str(refused))
     after = period_under(subscription, version=target, when=when, now=now)
     return MovePreview(subscription, before, after)
 
@@ -214,11 +222,19 @@ def _advance(move_id: int, *, now: datetime) -> bool:
     migration = PlanMigration.objects.select_related("source__plan", "target__plan").get(
         pk=move.migration_id
     )
-    subscription = load(move.subscription_id, now=now)
-    if migration.status == Status.REVERTING:
-        _move_back(move, migration, subscription, now=now)
-    else:
-        _move(move, migration, subscription, now=now)
+    back = migration.status == Status.REVERTING
+    try:
+        with transaction.atomic():
+            subscription = load(move.subscription_id, now=now)
+            (_move_back if back else _move)(move, migration, subscription, now=now)
+    except OperationalError:
+        raise  # a deadlock or a lost connection: the next turn may succeed
+    except Exception as fault:
+        # Whatever it is, it would come again, and the next ones wait behind it.
+        logger.exception("migrating failed for %s", move.subscription_id)
+        move.refresh_from_db()
+        move.outcome = Outcome.KEPT if back else Outcome.REFUSED
+        move.detail = f"It failed ({type(fault).__name__}): look into the log."
     move.due = False
     move.save()
     return True

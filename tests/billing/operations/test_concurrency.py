@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from threading import Event
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 
 from billing.domain import ledger
-from billing.models import Invoice, LedgerPosting, Subscription
-from billing.operations import checking, closing, collecting, issuing
+from billing.domain.plan_changes import ChangeWhen
+from billing.models import Invoice, LedgerPosting, PlanMigration, Subscription
+from billing.operations import catalogue, checking, closing, collecting, issuing, migrating
 from billing.operations.locking import lock_customer
+from billing.operations.plan_shapes import VersionTerms
 from billing.operations.posting import post
 from billing.operations.subscribing import AlreadySubscribed, subscribe
 from tests.factories.accounts import a_customer
@@ -106,3 +109,67 @@ def test_posting_of_one_key_at_once() -> None:
         return post(posting, key="k", customer_id=customer.id, occurred_at=NOW, now=NOW)
 
     assert sorted(at_once([attempt] * 3)) == [False, False, True]
+
+
+def a_migration(when: ChangeWhen = ChangeWhen.PERIOD_END) -> PlanMigration:
+    """An order to move one subscription to a new version of its plan."""
+    old = a_subscription().version
+    new = catalogue.new_version(
+        old.plan_id, terms=VersionTerms(fee=3_000), activate=True, actor=ACTOR, now=START
+    )
+    return migrating.start_migration(old.id, target_id=new.id, when=when, actor=ACTOR, now=NOW)
+
+
+def waiting_for_a_lock() -> bool:
+    """Whether some connection to this database waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_a_migration_ordered_back_while_it_is_finished_is_moved_back() -> None:
+    migration = a_migration()
+    migrating.advance_migrations(now=NOW, limit=10)
+    PlanMigration.objects.update(status="running", finished_at=None)  # a worker died before that
+    ordered = Event()
+
+    def order_back() -> int:
+        with transaction.atomic():
+            migrating.revert_migration(migration.id, actor=ACTOR, now=NOW)
+            ordered.set()
+            for _ in range(1_000):
+                if waiting_for_a_lock():
+                    break
+        return 0
+
+    def finish() -> int:
+        assert ordered.wait(timeout=30)
+        return migrating.advance_migrations(now=NOW, limit=10)
+
+    at_once([order_back, finish])
+
+    assert fresh(migration).status == "reverting"
+    migrating.advance_migrations(now=NOW, limit=10)
+    assert fresh(migration).status == "reverted"
+    assert Subscription.objects.get().pending_version is None
+
+
+def test_a_move_that_the_database_breaks_off_is_tried_again() -> None:
+    migration = a_migration()
+    move = migration.moves.get()
+
+    def impatient() -> bool:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '10ms'")
+            return migrating._advance(move.id, now=NOW)
+
+    with transaction.atomic():
+        lock_customer(move.customer_id)
+        with pytest.raises(OperationalError):
+            at_once([impatient])
+    assert (fresh(move).due, fresh(move).outcome) == (True, "pending")
+    assert migrating.advance_migrations(now=NOW, limit=10) == 1

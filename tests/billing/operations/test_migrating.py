@@ -276,3 +276,15 @@ def test_two_workers_move_nobody_twice(old: PlanVersion, meter: Meter) -> None:
     assert move is not None
     work()
     assert migrating._advance(move.id, now=NOW) is False
+
+
+def test_one_that_always_fails_keeps_nobody_waiting(old: PlanVersion, meter: Meter) -> None:
+    first, second, new = two_customers(old, meter)
+    first.phases.all().delete()  # nothing can be done with such a subscription
+    migration = order(old, new, ChangeWhen.NOW)
+    assert (work(limit=1), work(limit=1)) == (1, 1)
+    assert outcomes(migration) == ["refused", "moved"]
+    told = migration.moves.order_by("id")[0]
+    assert told.detail == "It failed (DoesNotExist): look into the log."
+    assert (fresh(migration).status, fresh(first).version) == ("done", old)
+    assert fresh(second).version == new
