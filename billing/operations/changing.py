@@ -68,7 +68,7 @@ def change_plan(
         subscription = load(subscription_id, now=now)
         version = active_version(plan)
         if version.pk == subscription.version_id:
-            _take_back(subscription, actor=actor, now=now)
+            take_back(subscription, actor=actor, now=now)
             return subscription
         timing = require_changeable(subscription, version=version, when=when, now=now)
         change_version(subscription, version=version, when=timing.when, actor=actor, now=now)
@@ -88,7 +88,7 @@ def change_version(
     subscription: Subscription, *, version: PlanVersion, when: ChangeWhen, actor: str, now: datetime
 ) -> datetime:
     """Change a subscription that is locked and may be changed; says from when on that holds."""
-    _audit(subscription, version=version, when=when, actor=actor, now=now)
+    audit_change(subscription, version=version, when=when, actor=actor, now=now)
     if when is ChangeWhen.PERIOD_END:
         subscription.pending_version = version
         subscription.save()
@@ -157,6 +157,35 @@ def timing_of(
     )
 
 
+def take_back(subscription: Subscription, *, actor: str, now: datetime) -> None:
+    """Take back a change that waits for the period's end; nothing happens where there is none."""
+    if subscription.pending_version is not None:
+        subscription.pending_version = None
+        subscription.save()
+        audit_change(
+            subscription, version=subscription.version, when="taken_back", actor=actor, now=now
+        )
+
+
+def audit_change(
+    subscription: Subscription, *, version: PlanVersion, when: str, actor: str, now: datetime
+) -> None:
+    """Note that the subscription goes from its version to `version`."""
+    audit(
+        actor=actor,
+        action="subscription.plan_changed",
+        subject=subscription.public_id,
+        customer_id=subscription.customer_id,
+        changes={
+            "from": subscription.version.public_id,
+            "to": version.public_id,
+            "plan": version.plan.key,
+            "when": str(when),
+        },
+        now=now,
+    )
+
+
 def _terms(version: PlanVersion, *, seats: int) -> PlanTerms:
     fee = period_fee(version, seats=seats)
     return PlanTerms(fee, Interval(version.interval), version.currency)
@@ -190,13 +219,6 @@ def _change_now(subscription: Subscription, *, version: PlanVersion, now: dateti
     return at
 
 
-def _take_back(subscription: Subscription, *, actor: str, now: datetime) -> None:
-    if subscription.pending_version is not None:
-        subscription.pending_version = None
-        subscription.save()
-        _audit(subscription, version=subscription.version, when="taken_back", actor=actor, now=now)
-
-
 def _invoice_with(
     subscription: Subscription, *, version: PlanVersion, at: datetime, restarts: bool
 ) -> InvoiceDraft:
@@ -209,21 +231,3 @@ def _invoice_with(
         found.append(replace(last, version=version, period=Period(at, period.end_at)))
     basis = current_basis(subscription)
     return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft
-
-
-def _audit(
-    subscription: Subscription, *, version: PlanVersion, when: str, actor: str, now: datetime
-) -> None:
-    audit(
-        actor=actor,
-        action="subscription.plan_changed",
-        subject=subscription.public_id,
-        customer_id=subscription.customer_id,
-        changes={
-            "from": subscription.version.public_id,
-            "to": version.public_id,
-            "plan": version.plan.key,
-            "when": str(when),
-        },
-        now=now,
-    )

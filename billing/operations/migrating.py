@@ -28,9 +28,11 @@ from billing.models import (
 )
 from billing.operations.changing import (
     PaymentMethodNeeded,
+    audit_change,
     change_version,
     period_under,
     require_changeable,
+    take_back,
 )
 from billing.operations.locking import each_in_turn
 from billing.operations.provisioning import provision
@@ -272,8 +274,7 @@ def _move_back(
     if move.outcome == Outcome.PENDING:
         move.outcome = Outcome.REVERTED
     elif subscription.pending_version_id == migration.target_id:
-        subscription.pending_version = None
-        subscription.save()
+        take_back(subscription, actor=migration.actor, now=now)
         move.outcome = Outcome.REVERTED
     elif why := _undo_phase(move, migration, subscription):
         move.outcome, move.detail = Outcome.KEPT, why
@@ -284,6 +285,13 @@ def _move_back(
 
 
 def _undo_phase(
+        audit_change(
+            subscription,
+            version=migration.source,
+            when="reverted",
+            actor=migration.actor,
+            now=now,
+        )
     move: MigratedSubscription, migration: PlanMigration, subscription: Subscription
 ) -> str:
     """As if the subscription had stayed; says why not where that cannot be."""
@@ -304,6 +312,10 @@ def _undo_phase(
     return ""
 
 
+    if entered.seats != left.seats:  # agreed meanwhile, and no matter of the version
+        entered.version = migration.source
+        entered.save()
+        return ""
 def _finish(migration: PlanMigration, *, now: datetime) -> None:
     if not migration.moves.filter(due=True).exists():
         reverting = migration.status == Status.REVERTING

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from accounts.models import Customer
+from accounts.models import AuditEntry, Customer
 from billing.domain.plan_changes import ChangeWhen
 from billing.models import Invoice, MigratedSubscription, PlanMigration, PlanVersion, Subscription
 from billing.operations import catalogue, changing, checking, closing, migrating, subscribing
 from billing.operations.plan_shapes import VersionTerms
+from billing.operations.seating import change_seats
 from metering.models import Entitlement, Meter
 from tests.factories.billing import (
     ACTOR,
@@ -288,3 +289,40 @@ def test_one_that_always_fails_keeps_nobody_waiting(old: PlanVersion, meter: Met
     assert told.detail == "It failed (DoesNotExist): look into the log."
     assert (fresh(migration).status, fresh(first).version) == ("done", old)
     assert fresh(second).version == new
+
+
+def test_seats_that_came_with_the_turn_stay(meter: Meter) -> None:
+    seats = {"included": 1, "price": {"model": "per_unit", "unit_price": "10"}}
+    old = a_plan(key="team", fee=2_000, seats=seats)
+    subscription = a_subscription(old, seats=2)
+    terms = VersionTerms(fee=5_000, seats=seats)
+    new = catalogue.new_version(old.plan_id, terms=terms, activate=True, actor=ACTOR, now=START)
+    migration = order(old, new)
+    work()
+    change_seats(subscription.id, seats=4, when=ChangeWhen.PERIOD_END, actor=ACTOR, now=NOW)
+    closing.close_due(now=NOVEMBER, limit=10)
+    assert (fresh(subscription).version, fresh(subscription).seats) == (new, 4)
+
+    migrating.revert_migration(migration.id, actor=ACTOR, now=NOVEMBER + DAY)
+    work(now=NOVEMBER + DAY)
+
+    assert outcomes(migration) == ["reverted"]
+    phases = subscription.phases.order_by("start_at").values_list("version", "seats", "end_at")
+    assert list(phases) == [(old.id, 2, NOVEMBER), (old.id, 4, None)]
+    assert (fresh(subscription).version, fresh(subscription).seats) == (old, 4)
+    assert bill(subscription, now=DECEMBER + DAY).total == 2_000 + 3 * 1_000
+
+
+def test_moving_back_is_audited_as_moving_is(old: PlanVersion, meter: Meter) -> None:
+    first, second, new = two_customers(old, meter)
+    for subscription, when in ((first, ChangeWhen.NOW), (second, ChangeWhen.PERIOD_END)):
+        migration = order(old, new, when, customer_ids=[subscription.customer_id])
+        work()
+        migrating.revert_migration(migration.id, actor=ACTOR, now=NOW + DAY)
+        work(now=NOW + DAY)
+        told = AuditEntry.objects.filter(
+            action="subscription.plan_changed", subject=subscription.public_id
+        ).order_by("id")
+        back = told[1].changes
+        assert (told.count(), back["to"]) == (2, old.public_id)
+        assert back["when"] == ("reverted" if when is ChangeWhen.NOW else "taken_back")
