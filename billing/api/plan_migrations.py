@@ -59,13 +59,16 @@ class MoveShape(serializers.Serializer[MigratedSubscription]):
 
 
 class MovePreviewShape(serializers.Serializer[migrating.MovePreview]):
-    """The totals of the period under way, as it is and as it would be, in minor units."""
+    """The totals of the period under way, and the fee of a whole one afterwards, as they are and
+    as they would be, in minor units."""
 
     subscription = PublicIdField(Subscription.PREFIX, source="subscription.pk")
     customer = CustomerField(source="subscription.customer_id")
     currency = serializers.CharField(source="before.currency")
     total_before = serializers.IntegerField(source="before.total")
     total_after = serializers.SerializerMethodField()
+    next_fee_before = serializers.IntegerField()
+    next_fee_after = serializers.IntegerField(allow_null=True)
     refused = TextOrNull(lambda preview: preview.refused)
 
     def get_total_after(self, preview: migrating.MovePreview) -> int | None:

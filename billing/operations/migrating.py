@@ -37,14 +37,15 @@ from billing.operations.changing import (
 from billing.operations.locking import each_in_turn
 from billing.operations.provisioning import provision
 from billing.operations.subscribing import load
-
-Outcome, Status = MigratedSubscription.Outcome, PlanMigration.Status
-_REFUSALS = (PlanChangeRefused, PaymentMethodNeeded)
+from billing.queries.period_fees import period_fee
 
 logger = logging.getLogger(__name__)
+Outcome, Status = MigratedSubscription.Outcome, PlanMigration.Status
+_REFUSALS = (PlanChangeRefused, PaymentMethodNeeded)
+_UNDER_WAY = (Status.RUNNING, Status.REVERTING)
+
 
 class MigrationRefused(Exception):
-_UNDER_WAY = (Status.RUNNING, Status.REVERTING)
     """Customers cannot be moved between these versions; `param` names the one at fault."""
 
     def __init__(self, param: str, detail: str) -> None:
@@ -59,11 +60,14 @@ class MigrationUnknown(Exception):
 @dataclass(frozen=True, slots=True)
 class MovePreview:
     """The period under way of one subscription as it is, and as it would be; `refused` says why
-    it would stay."""
+    it would stay. `next_fee_before` and `next_fee_after`: the fee of a whole period afterwards, in
+    minor units."""
 
     subscription: Subscription
     before: InvoiceDraft
     after: InvoiceDraft | None
+    next_fee_before: int
+    next_fee_after: int | None
     refused: str = ""
 
 
@@ -200,12 +204,14 @@ def _preview(
     subscription: Subscription, *, target: PlanVersion, when: ChangeWhen, now: datetime
 ) -> MovePreview:
     before = period_under(subscription, version=None, when=when, now=now)
+    seats = subscription.pending_seats or subscription.seats
+    fee = period_fee(subscription.version, seats=seats)
     try:
         _require_movable(subscription, target=target, when=when, now=now)
     except _REFUSALS as refused:
         return MovePreview(subscription, before, None, fee, None, str(refused))
     after = period_under(subscription, version=target, when=when, now=now)
-    return MovePreview(subscription, before, after)
+    return MovePreview(subscription, before, after, fee, period_fee(target, seats=seats))
 
 
 def _require_movable(
@@ -279,12 +285,6 @@ def _move_back(
     elif why := _undo_phase(move, migration, subscription):
         move.outcome, move.detail = Outcome.KEPT, why
     else:
-        subscription.version = migration.source
-        provision(subscription, now=now)
-        move.outcome = Outcome.REVERTED
-
-
-def _undo_phase(
         audit_change(
             subscription,
             version=migration.source,
@@ -292,6 +292,12 @@ def _undo_phase(
             actor=migration.actor,
             now=now,
         )
+        subscription.version = migration.source
+        provision(subscription, now=now)
+        move.outcome = Outcome.REVERTED
+
+
+def _undo_phase(
     move: MigratedSubscription, migration: PlanMigration, subscription: Subscription
 ) -> str:
     """As if the subscription had stayed; says why not where that cannot be."""
@@ -306,16 +312,16 @@ def _undo_phase(
     issued = Invoice.objects.filter(subscription=subscription, period_end_at__gt=entered.start_at)
     if issued.exclude(status__in=(Invoice.Status.DRAFT, Invoice.Status.VOID)).exists():
         return "It is invoiced."
+    if entered.seats != left.seats:  # agreed meanwhile, and no matter of the version
+        entered.version = migration.source
+        entered.save()
+        return ""
     entered.delete()
     left.end_at = None
     left.save()
     return ""
 
 
-    if entered.seats != left.seats:  # agreed meanwhile, and no matter of the version
-        entered.version = migration.source
-        entered.save()
-        return ""
 def _finish(migration: PlanMigration, *, now: datetime) -> None:
     if not migration.moves.filter(due=True).exists():
         reverting = migration.status == Status.REVERTING

@@ -31,6 +31,7 @@ def test_a_migration_is_previewed_ordered_watched_and_reverted(operator: Caller)
         2_000,
         None,
     )
+    assert (row["next_fee_before"], row["next_fee_after"]) == (2_000, 3_000)
     assert not PlanMigration.objects.exists()
 
     made = operator.made("/plan-migrations", body | {"reason": "New prices"})

@@ -239,6 +239,8 @@ def test_a_preview_says_what_it_costs_each_and_does_nothing(old: PlanVersion, me
     assert (moved.before.total, moved.after.total) == (2_000, 2_745)
     assert (refused.after, bool(refused.refused)) == (None, True)
     assert (idle.before.total, idle.after and idle.after.total) == (0, 0)
+    fees = [(row.next_fee_before, row.next_fee_after) for row in (moved, refused, idle)]
+    assert fees == [(2_000, 3_100), (2_000, None), (2_000, 3_100)]
     _, rows = migrating.preview_migration(
         old.id, when=ChangeWhen.PERIOD_END, customer_ids=[first.customer_id], **given
     )
