@@ -99,7 +99,7 @@ class NewMigration(StrictSerializer):
 class PlanMigrations(ManagementView):
     """All migrations."""
 
-    scopes = {"GET": "plans:read", "POST": "plans:write"}
+    scopes = {"GET": "subscriptions:read", "POST": "subscriptions:write"}
 
     @describe("List migrations", answer=PlanMigrationShape, page=True)
     def get(self, request: Request) -> Response:  # noqa: ARG002
@@ -118,7 +118,7 @@ class PlanMigrations(ManagementView):
 class PreviewMigration(ManagementView):
     """What a migration would do."""
 
-    scopes = {"POST": "plans:read"}
+    scopes = {"POST": "subscriptions:read"}
 
     @describe("Preview a migration", body=NewMigration, answer=MigrationPreviewShape)
     def post(self, request: Request) -> Response:  # noqa: ARG002
@@ -133,7 +133,7 @@ class PreviewMigration(ManagementView):
 class OnePlanMigration(ManagementView):
     """One migration."""
 
-    scopes = {"GET": "plans:read"}
+    scopes = {"GET": "subscriptions:read"}
 
     @describe("See a migration", answer=PlanMigrationShape)
     def get(self, request: Request, migration: str) -> Response:  # noqa: ARG002
@@ -145,7 +145,7 @@ class OnePlanMigration(ManagementView):
 class Moves(ManagementView):
     """The subscriptions of one migration."""
 
-    scopes = {"GET": "plans:read"}
+    scopes = {"GET": "subscriptions:read"}
 
     @describe("List a migration's subscriptions", answer=MoveShape, page=True)
     def get(self, request: Request, migration: str) -> Response:  # noqa: ARG002
@@ -157,7 +157,7 @@ class Moves(ManagementView):
 class RevertMigration(ManagementView):
     """Move the customers back."""
 
-    scopes = {"POST": "plans:write"}
+    scopes = {"POST": "subscriptions:write"}
 
     @describe("Revert a migration", body=NoBody, answer=PlanMigrationShape)
     def post(self, request: Request, migration: str) -> Response:  # noqa: ARG002
