@@ -16,7 +16,7 @@ from billing.pages import wording
 from billing.pages.access import PortalView
 from billing.queries.spend_limits import spend_limit_view
 
-_AMOUNT: Final = re.compile(r"(\d{1,12})(?:\.(\d{1,3}))?", re.ASCII)
+_AMOUNT: Final = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,12})(?:\.(\d{1,3}))?", re.ASCII)
 
 
 class AmountUnreadable(Exception):
@@ -83,10 +83,12 @@ class SpendLimit(PortalView):
 def minor(typed: str, currency: str) -> int:
     """The minor units of an amount as people type it. Raises AmountUnreadable."""
     exponent = currency_of(currency).exponent
-    found = _AMOUNT.fullmatch(typed.replace(",", ""))
+    found = _AMOUNT.fullmatch(typed)
     if found is None:
-        raise AmountUnreadable("Give an amount in figures, such as 50.")
-    whole, places = found.group(1), found.group(2) or ""
+        raise AmountUnreadable(
+            "Give an amount in figures, such as 1,000 or 50, with a point before its places."
+        )
+    whole, places = found.group(1).replace(",", ""), found.group(2) or ""
     if len(places) > exponent:
         raise AmountUnreadable(f"An amount has at most {exponent} places here.")
     return int(whole + places.ljust(exponent, "0"))

@@ -50,7 +50,9 @@ def test_a_limit_is_set_raised_and_removed(
     assert Standing.objects.get().spend_limit is None
 
 
-@pytest.mark.parametrize("typed", ["", "-1", "ten", "1.234", "١٢", "1e3", "9" * 12])
+@pytest.mark.parametrize(
+    "typed", ["", "-1", "ten", "1.234", "١٢", "1e3", "9" * 12, "50,00", "1,0", ",5", "1,00,000"]
+)
 def test_what_is_no_amount_is_said_beside_the_field(browser: Client, typed: str) -> None:
     answer = browser.post(PAGE, {"amount": typed})
     page = answer.content.decode()
@@ -91,5 +93,6 @@ def test_amounts_are_read_in_the_currency() -> None:
     assert minor("0.5", "usd") == 50
     assert minor("1.234", "kwd") == 1_234
     assert minor("500", "jpy") == 500
+    assert minor("1,234,567.5", "usd") == 123_456_750
     with pytest.raises(AmountUnreadable):
         minor("1.5", "jpy")
