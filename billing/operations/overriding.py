@@ -109,7 +109,7 @@ def end_override(
         ending = found.select_related("meter").first()
         if ending is None:
             raise OverrideUnknown("The customer has no such override.")
-        if ending.ends_at is not None and ending.ends_at <= now:
+        if ending.ends_at is not None and ending.ends_at <= max(now, ending.starts_at):
             return ending
         provision_customer(customer, now=now)
         earliest = _earliest(customer, now=now)

@@ -132,6 +132,7 @@ class TestFromWhenToWhen:
         made = agree(subscription, meter=meter.key, included=500, starts_at=NOW + DAY)
         ended = end(made)
         assert ended.starts_at == ended.ends_at
+        assert end(made, at=NOW + 9 * DAY).ends_at == ended.ends_at
         apply_due(now=NOW + 2 * DAY, limit=10)
         assert included(subscription, meter) == 10
         agree(subscription, meter=meter.key, included=90, starts_at=NOW + DAY)
