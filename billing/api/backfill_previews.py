@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from accounts.api.describing import describe
 from accounts.api.fields import CustomerField
+from accounts.api.serializing import NoBody
 from accounts.api.views import ManagementView, number_of
 from accounts.domain import ids
 from accounts.models import Customer
@@ -63,16 +64,16 @@ class BackfillPreviewShape(serializers.Serializer[Any]):
 class BackfillPreview(ManagementView):
     """What a backfill would change."""
 
-    scopes = {"GET": "events:read"}
+    scopes = {"POST": "events:write"}
 
-    @describe("Preview a backfill", answer=BackfillPreviewShape)
-    def get(self, request: Request, backfill: str) -> Response:  # noqa: ARG002
+    @describe("Preview a backfill", body=NoBody, answer=BackfillPreviewShape)
+    def post(self, request: Request, backfill: str) -> Response:  # noqa: ARG002
         """See what closing an open backfill would change: usage, the next invoice, earlier ones.
 
         It is tried out and undone; while that lasts, calls of the customer wait. More than 5,000
-        events of one customer are refused.
+        events, of all its customers together, are refused.
         """
-        self.query()
+        self.body(NoBody)
         found = foresee(number_of(Backfill.PREFIX, backfill), now=self.now)
         return Response({"customers": [_body(each) for each in found]})
 

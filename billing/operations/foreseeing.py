@@ -28,7 +28,7 @@ _AT_ONCE = 1_000
 
 
 class TooMuchToForesee(Exception):
-    """The backfill has more events of one customer than are tried out while its calls wait."""
+    """The backfill has more events than are tried out while calls wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,14 @@ def foresee(backfill_id: int, *, now: datetime) -> list[Foreseen]:
     backfill = Backfill.objects.filter(id=backfill_id).first()
     if backfill is None:
         raise BackfillUnknown("There is no such backfill.")
-    return [_foresee(backfill.id, each, now=now) for each in backfill.customers]
+    found: list[Foreseen] = []
+    for each in backfill.customers:
+        room = EVENTS_MAX - sum(one.events for one in found)
+        found.append(_foresee(backfill.id, each, room=room, now=now))
+    return found
 
 
-def _foresee(backfill_id: int, customer_id: int, *, now: datetime) -> Foreseen:
+def _foresee(backfill_id: int, customer_id: int, *, room: int, now: datetime) -> Foreseen:
     with transaction.atomic():
         backfill = Backfill.objects.select_for_update().get(id=backfill_id)
         if backfill.status != Backfill.Status.OPEN:
@@ -86,10 +90,10 @@ def _foresee(backfill_id: int, customer_id: int, *, now: datetime) -> Foreseen:
         events = 0
         while done := apply_piece(backfill, customer_id, now=now, limit=_AT_ONCE):
             events += done
-            if events > EVENTS_MAX:
+            if events > room:
                 raise TooMuchToForesee(
-                    f"It has more than {EVENTS_MAX:,} events of one customer: split it, or close it"
-                    " and revert it if its effect is not what it should be."
+                    f"It has more than {EVENTS_MAX:,} events: split it, or close it and revert it"
+                    " if its effect is not what it should be."
                 )
         after = _next_invoice(customer_id)
         found = Foreseen(

@@ -95,7 +95,7 @@ ENDPOINTS: dict[str, str] = {
     "POST backfills/<str:backfill>/events": "events:write",
     "POST backfills/<str:backfill>/close": "events:write",
     "POST backfills/<str:backfill>/revert": "events:write",
-    "GET backfills/<str:backfill>/preview": "events:read",
+    "POST backfills/<str:backfill>/preview": "events:write",
     "GET quarantine": "events:read",
     "POST quarantine/redrive": "events:write",
     "POST quarantine/discard": "events:write",

@@ -131,3 +131,27 @@ def test_what_is_not_foreseen(
     close(made.id, **BY)
     with pytest.raises(BackfillNotOpen):
         foresee(made.id, now=NOW)
+
+
+def test_the_events_of_all_customers_together_are_bounded(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customers = [make_customer() for _ in range(3)]
+    made = open_backfill(
+        mode=Backfill.Mode.ADD,
+        event_type=meter.event_type,
+        customer_ids=[each.id for each in customers],
+        start_at=START,
+        end_at=NOW,
+        reason="the gateway was down",
+        **BY,
+    )
+    supply(
+        made.id,
+        events=[Supplied(each.id, "archive", "1", START, {"tokens": 5}) for each in customers],
+    )
+    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 3)
+    assert [each.events for each in foresee(made.id, now=NOW)] == [1, 1, 1]
+    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 2)
+    with pytest.raises(TooMuchToForesee, match="more than 2 events: split it"):
+        foresee(made.id, now=NOW)

@@ -61,7 +61,7 @@ def test_from_opened_to_reverted(operator: Client, customer: Customer, meter: Me
     path = f"/backfills/{made['id']}"
     taken = post(operator, f"{path}/events", {"events": [event(1), event(2), event(2)]}).json()
     assert taken == {"accepted": 2, "duplicates": 1, "rejected": []}
-    preview = get(operator, f"{path}/preview").json()
+    preview = post(operator, f"{path}/preview", {}).json()
     assert preview["customers"] == [
         {
             "customer": get_id(customer),
@@ -82,7 +82,7 @@ def test_from_opened_to_reverted(operator: Client, customer: Customer, meter: Me
         2,
     )
     assert books_of(customer, meter) == {"chat.tokens": 20}
-    assert get(operator, f"{path}/preview").json()["code"] == "conflict"
+    assert post(operator, f"{path}/preview", {}).json()["code"] == "conflict"
     assert post(operator, f"{path}/events", {"events": [event(3)]}).json()["code"] == "conflict"
     assert post(operator, f"{path}/revert", {}).json()["status"] == "reverting"
     apply_backfills()
@@ -148,9 +148,13 @@ def test_what_cannot_be_opened(
 
 def test_backfills_that_are_not_there(operator: Client, customer: Customer) -> None:
     for public in ("bf_x", "bf_01hzzzzzzzzzz", make_customer().public_id):
-        for verb, body in (("events", {"events": [event(1)]}), ("close", {}), ("revert", {})):
+        for verb, body in (
+            ("events", {"events": [event(1)]}),
+            ("close", {}),
+            ("revert", {}),
+            ("preview", {}),
+        ):
             answer = post(operator, f"/backfills/{public}/{verb}", body)
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), answer.content
-        for path in (f"/backfills/{public}", f"/backfills/{public}/preview"):
-            assert get(operator, path).status_code == 404
+        assert get(operator, f"/backfills/{public}").status_code == 404
     assert get(as_customer(customer), "/backfills").status_code == 403
