@@ -15,7 +15,13 @@ from django.db import connection
 
 from accounts.models import ApiKey, AuditEntry, Customer, Member
 from accounts.operations.versions import CustomerUnknown
-from billing.models import CheckoutSession, StripeCustomer, StripeEvent, StripeStep, Subscription
+from billing.models import (
+    CheckoutSession,
+    StripeCustomer,
+    StripeEvent,
+    StripeStep,
+    Subscription,
+)
 from billing.operations.erasing import CustomerInUse, erase_customer
 from billing.queries.customer_data import TABLES
 from metering.models import Correction, Denial, Hold, Meter, QuarantinedEvent, RollupMember
@@ -180,7 +186,9 @@ def test_what_stripe_was_told_and_said_goes() -> None:
     StripeCustomer.objects.create(
         customer=customer, stripe_customer="cus_s", card_last4="4242", updated_at=NOW
     )
-    session = CheckoutSession.objects.create(customer=customer, url=SECRET, created_at=NOW)
+    session = CheckoutSession.objects.create(
+        customer=customer, url=SECRET, status="complete", created_at=NOW
+    )
     for number, subject in enumerate((customer.public_id, session.public_id)):
         StripeStep.objects.create(
             subject=subject, kind="customer", key=f"k{number}", request={"email": SECRET},
@@ -190,11 +198,47 @@ def test_what_stripe_was_told_and_said_goes() -> None:
     for number, object_id in enumerate(("cus_s", "in_1")):
         StripeEvent.objects.create(
             id=f"evt_{number}", type="x", object_id=object_id, payload=said, created_at=NOW,
-            received_at=NOW, next_attempt_at=NOW,
+            received_at=NOW, processed_at=NOW, next_attempt_at=NOW,
         )  # fmt: skip
     erase(customer)
     assert SECRET not in everything()
     assert StripeCustomer.objects.get().card_last4 == ""
+
+
+def test_what_is_on_its_way_to_or_from_stripe_is_waited_for() -> None:
+    customer, _ = a_person()
+    session = CheckoutSession.objects.create(customer=customer, created_at=NOW)
+    for status in ("pending", "open"):
+        CheckoutSession.objects.update(status=status)
+        with pytest.raises(CustomerInUse, match="a visit to Checkout that is not over"):
+            erase(customer)
+    CheckoutSession.objects.update(status="expired")
+    for number, subject in enumerate((customer.public_id, session.public_id)):
+        StripeStep.objects.create(
+            subject=subject, kind="customer", key=f"k{number}", request={}, created_at=NOW
+        )
+        with pytest.raises(CustomerInUse, match="a call to Stripe without an answer"):
+            erase(customer)
+        StripeStep.objects.update(state="done")
+    customer.refresh_from_db()
+    assert customer.name == SECRET
+
+
+def test_what_stripe_told_and_nobody_read_is_kept_until_it_is() -> None:
+    customer, _ = a_person()
+    StripeCustomer.objects.create(customer=customer, stripe_customer="cus_s", updated_at=NOW)
+    said = {"data": {"object": {"customer": "cus_s"}}}
+    told = StripeEvent.objects.create(
+        id="evt_1", type="x", object_id="in_1", payload=said, created_at=NOW, received_at=NOW,
+        next_attempt_at=NOW,
+    )  # fmt: skip
+    erase(customer)
+    told.refresh_from_db()
+    assert told.payload == said
+    StripeEvent.objects.update(processed_at=NOW)
+    erase(customer)
+    told.refresh_from_db()
+    assert told.payload == {}
 
 
 def test_nobody_is_no_customer() -> None:
