@@ -25,11 +25,31 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "metering_quarantinedevent": (),
     "metering_rollup": (),
     "metering_rollupmember": (),
+    "metering_windowmember": (),
+    "metering_rollover": (),
+    "metering_stagedevent": (),
+    "billing_spendlimit": (),
+    "billing_override": (),
     "billing_subscription": (),
+    "billing_subscriptionphase": (),
+    "billing_migratedsubscription": (),
+    "billing_billedusage": (),
     "billing_invoice": (),
+    "billing_creditnote": (),
+    "billing_paymentattempt": (),
     "billing_wallet": (),
+    "billing_ledgerposting": (),
+    "billing_ledgerentry": (),
     "billing_stripecustomer": (),
     "billing_checkoutsession": (),
+}
+# Tables that do not name the customer -> by which column, of what that does.
+_THROUGH: Final[dict[str, tuple[str, str]]] = {
+    "billing_subscriptionphase": ("subscription_id", "billing_subscription"),
+    "billing_billedusage": ("subscription_id", "billing_subscription"),
+    "billing_creditnote": ("invoice_id", "billing_invoice"),
+    "billing_paymentattempt": ("invoice_id", "billing_invoice"),
+    "billing_ledgerentry": ("posting_id", "billing_ledgerposting"),
 }
 
 
@@ -47,6 +67,10 @@ def customer_data(customer_id: int) -> Iterator[str]:
 
 def _rows(table: str, secrets: tuple[str, ...], customer_id: int) -> Iterator[str]:
     owner = "id" if table == "accounts_customer" else "customer_id"
+    whose = f"kept.{owner} = %(customer_id)s"
+    if table in _THROUGH:
+        column, parent = _THROUGH[table]
+        whose = f"kept.{column} IN (SELECT id FROM {parent} WHERE customer_id = %(customer_id)s)"  # noqa: S608  (of the list above)
     lines = ""
     if table == "billing_invoice":
         lines = (
@@ -59,7 +83,7 @@ def _rows(table: str, secrets: tuple[str, ...], customer_id: int) -> Iterator[st
         cursor.execute(
             f"SELECT jsonb_build_object('table', '{table}', 'row',"  # noqa: S608  (of the list above)
             f" (to_jsonb(kept) - %(secrets)s::text[]){lines})::text"
-            f" FROM {table} AS kept WHERE kept.{owner} = %(customer_id)s",
+            f" FROM {table} AS kept WHERE {whose}",
             {"secrets": list(secrets), "customer_id": customer_id},
         )
         for (text,) in cursor:
