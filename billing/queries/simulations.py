@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from django.db.models import Exists, OuterRef, Q
+
 from billing.domain.periods import Period
-from billing.models import Invoice, PlanVersion
+from billing.models import Invoice, PlanVersion, SubscriptionPhase
 from billing.queries.rated_periods import rated_period
 from billing.queries.spans import PeriodBasis, spans
 
@@ -47,8 +49,16 @@ def simulated_invoices(
     source: PlanVersion | None = None,
 ) -> list[int]:
     """The invoices whose periods lie in `[start_at, end_at)` and can be rated under `version`:
-    in its currency, of subscriptions, not void; of some customers, or of those on `source`."""
+    in its currency and interval, of subscriptions, not void; of some customers, or of those on
+    `source`."""
+    alike = SubscriptionPhase.objects.filter(
+        Q(end_at=None) | Q(end_at__gt=OuterRef("period_start_at")),
+        subscription=OuterRef("subscription"),
+        start_at__lt=OuterRef("period_end_at"),
+        version__interval=version.interval,
+    )
     found = Invoice.objects.filter(
+        Exists(alike),
         subscription__isnull=False,
         currency=version.currency,
         period_start_at__gte=start_at,

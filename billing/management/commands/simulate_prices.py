@@ -1,4 +1,4 @@
-"""`manage.py simulate_prices --version pv_… --from 2026-01-01 --to 2026-07-01`."""
+"""`manage.py simulate_prices --plan-version pv_… --from 2026-01-01 --to 2026-07-01`."""
 
 from __future__ import annotations
 

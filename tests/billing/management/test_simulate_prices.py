@@ -67,6 +67,12 @@ def test_each_customer_is_compared_and_nothing_is_moved() -> None:
     assert other["periods"] == 0
 
 
+def test_periods_of_another_interval_are_not_compared() -> None:
+    monthly, yearly = a_subscription(a_plan()), a_plan(interval="year", fee=20_000)
+    bill(monthly, now=ISSUED)
+    assert json.loads(run("--plan-version", yearly.public_id, *SPAN, "--json")[0])["periods"] == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
