@@ -94,8 +94,8 @@ SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total, inv
        IS DISTINCT FROM (invoice.total, invoice.currency)
 """
 # I9: entitlements from subscriptions are what plan and subscription say. What an operator gave
-# wins over the plan, so a right it takes the place of may be missing; and what was agreed with a
-# customer otherwise is not the plan's.
+# wins over the plan, so a right it takes the place of may be missing; and a right that was agreed
+# with a customer otherwise (a feature, a rate, the longer window of a meter) is not the plan's.
 _RIGHTS: Final = """
 WITH wanted AS (
     SELECT subscription.customer_id, given.kind, given.meter_id, given.feature, given.value,
@@ -108,24 +108,29 @@ WITH wanted AS (
       JOIN billing_planentitlement AS given ON given.version_id = version.id
      WHERE subscription.status <> 'canceled'
 ), otherwise AS (
-    SELECT DISTINCT customer_id FROM billing_override
+    SELECT customer_id, meter_id, feature, terms ->> 'window' AS span FROM billing_override
      WHERE starts_at <= %(now)s AND (ends_at IS NULL OR ends_at > %(now)s OR due_at IS NOT NULL)
 ), found AS (
     SELECT customer_id, kind, meter_id, feature, value, "window" AS span, included, unlimited,
            over, overage_limit, anchor_at
       FROM metering_entitlement WHERE source LIKE 'sub\\_%%'
 ), missing AS (SELECT * FROM wanted EXCEPT SELECT * FROM found),
-   foreign_ones AS (SELECT * FROM found EXCEPT SELECT * FROM wanted)
-SELECT customer_id, format('entitlement missing: %%s %%s', missing.meter_id, missing.feature)
-  FROM missing
- WHERE customer_id NOT IN (SELECT customer_id FROM otherwise) AND NOT EXISTS (
+   foreign_ones AS (SELECT * FROM found EXCEPT SELECT * FROM wanted),
+   wrong AS (SELECT 'missing' AS how, * FROM missing
+             UNION ALL SELECT 'not sold' AS how, * FROM foreign_ones)
+SELECT customer_id, format('entitlement %%s: %%s %%s', how, meter_id, feature) FROM wrong
+ WHERE NOT EXISTS (
+    SELECT FROM otherwise
+     WHERE otherwise.customer_id = wrong.customer_id AND otherwise.feature = wrong.feature
+       AND otherwise.meter_id IS NOT DISTINCT FROM wrong.meter_id
+       AND (wrong.meter_id IS NULL
+            OR CASE WHEN otherwise.span IN ('minute', 'hour') THEN otherwise.span END
+               IS NOT DISTINCT FROM CASE WHEN wrong.span IN ('minute', 'hour') THEN wrong.span END))
+   AND (how = 'not sold' OR NOT EXISTS (
     SELECT FROM metering_entitlement AS own
-     WHERE own.customer_id = missing.customer_id AND own.source NOT LIKE 'sub\\_%%'
-       AND own.feature = missing.feature AND own.meter_id IS NOT DISTINCT FROM missing.meter_id
-       AND (own."window" IN ('minute', 'hour')) = (missing.span IN ('minute', 'hour')))
-UNION ALL
-SELECT customer_id, format('entitlement not sold: %%s %%s', meter_id, feature) FROM foreign_ones
- WHERE customer_id NOT IN (SELECT customer_id FROM otherwise)
+     WHERE own.customer_id = wrong.customer_id AND own.source NOT LIKE 'sub\\_%%'
+       AND own.feature = wrong.feature AND own.meter_id IS NOT DISTINCT FROM wrong.meter_id
+       AND (own."window" IN ('minute', 'hour')) = (wrong.span IN ('minute', 'hour'))))
 """
 # I9: who may not be served is denied, who may be is not. A trial at its end may be either.
 _STANDING: Final = """

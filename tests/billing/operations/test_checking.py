@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from billing.models import Invoice, LedgerPosting, StripeStep, Subscription, Wallet
-from billing.operations import checking, collecting, crediting
+from billing.operations import checking, collecting, crediting, overriding
 from metering.models import Entitlement, Standing
 from tests.factories.billing import ACTOR, NOW, a_plan, a_subscription, bill, calls
 from tests.factories.metering import make_entitlement, make_meter
@@ -105,6 +105,19 @@ def test_entitlements_that_were_not_sold(subscription: Subscription) -> None:
     assert broken(NOW) == [("I9", customer)] * 2  # what should be is missing, what is was not sold
     Entitlement.objects.filter(kind="metered").delete()
     assert broken(NOW) == [("I9", customer)]
+
+
+def test_an_override_hides_its_own_right_only(subscription: Subscription) -> None:
+    metered = Entitlement.objects.get(kind="metered")
+    customer_id = subscription.customer_id
+    overriding.override(customer_id, terms={"feature": "beta"}, actor=ACTOR, now=NOW)
+    assert broken(NOW) == []
+    Entitlement.objects.filter(kind="metered").update(included=10**9)
+    assert broken(NOW) == [("I9", subscription.customer.public_id)] * 2
+    assert metered.meter is not None
+    terms = {"meter": metered.meter.key, "included": 10**9}
+    overriding.override(customer_id, terms=terms, actor=ACTOR, now=NOW)
+    assert broken(NOW) == []
 
 
 def test_what_an_operator_gave_may_stand_for_what_the_plan_gives(
