@@ -7,14 +7,12 @@ from typing import Final, Literal
 
 from django.db import transaction
 
-from accounts.models import Customer
 from accounts.operations.auditing import audit
 from billing.domain.money import currency_of
-from billing.models import SpendLimit, Subscription
+from billing.models import SpendLimit
+from billing.operations.following import follow_customer
 from billing.operations.locking import lock_customer
 from billing.operations.plan_shapes import AMOUNT_MAX
-from billing.operations.provisioning import provision
-from billing.operations.subscribing import load
 
 SetBy = Literal["customer", "operator"]
 LIMIT_MAX: Final = AMOUNT_MAX * 100
@@ -62,14 +60,4 @@ def set_spend_limit(
             changes={"set_by": set_by, "from": before, "to": amount},
             now=now,
         )
-        provision_customer(customer, now=now)
-
-
-def provision_customer(customer: Customer, *, now: datetime) -> None:
-    """Tell metering anew what the locked customer may use, if it has a subscription."""
-    found = Subscription.objects.filter(customer=customer).exclude(
-        status=Subscription.Status.CANCELED
-    )
-    subscription_id = found.values_list("id", flat=True).first()
-    if subscription_id is not None:
-        provision(load(subscription_id, now=now), now=now)
+        follow_customer(customer_id, now=now)

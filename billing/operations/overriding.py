@@ -17,7 +17,7 @@ from django.db.models import F, Max, Q, QuerySet
 from accounts.models import Customer
 from accounts.operations.auditing import audit
 from billing.models import Override, Subscription
-from billing.operations.limiting import provision_customer
+from billing.operations.following import follow_customer
 from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.plan_shapes import PlanInvalid, read_override
 from billing.operations.subscribing import instant
@@ -64,7 +64,7 @@ def override(
         raise OverrideInvalid(invalid.param, invalid.detail) from invalid
     with transaction.atomic():
         customer = lock_customer(customer_id)
-        provision_customer(customer, now=now)  # what is over is closed by the terms it had
+        follow_customer(customer.id, now=now)  # what is over is closed by the terms it had
         earliest = _earliest(customer, now=now)
         made.customer, made.reason, made.created_at = customer, reason[:_REASON_MAX], now
         made.starts_at = max(instant(starts_at), earliest) if starts_at else earliest
@@ -111,7 +111,7 @@ def end_override(
             raise OverrideUnknown("The customer has no such override.")
         if ending.ends_at is not None and ending.ends_at <= max(now, ending.starts_at):
             return ending
-        provision_customer(customer, now=now)
+        follow_customer(customer.id, now=now)
         earliest = _earliest(customer, now=now)
         if ends_at is not None and ends_at < instant(now):
             raise OverrideInvalid("ends_at", "An override cannot end in the past.")
@@ -152,7 +152,7 @@ def apply_due(*, now: datetime, limit: int) -> int:
 
 def _follow(customer: Customer, *, now: datetime) -> None:
     """Provision, and say when that must be done again."""
-    provision_customer(customer, now=now)
+    follow_customer(customer.id, now=now)
     for each in Override.objects.filter(customer=customer, due_at__lte=now):
         ahead = (at for at in (each.starts_at, each.ends_at) if at is not None and at > now)
         each.due_at = min(ahead, default=None)

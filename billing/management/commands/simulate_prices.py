@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.domain.ids import IdMalformed, decode
-from accounts.models import Customer
+from accounts.queries import customer_by_reference
 from billing.domain.money import Money, format_money
 from billing.models import PlanVersion
 from billing.queries.simulations import SimulatedCustomer, simulate, simulated_invoices
@@ -79,12 +79,7 @@ def _customers(references: list[str] | None) -> list[int] | None:
 
 
 def _customer(reference: str) -> int:
-    found = Customer.objects.filter(external_id=reference).first()
-    if found is None:
-        try:
-            found = Customer.objects.filter(pk=decode(Customer.PREFIX, reference)).first()
-        except IdMalformed:
-            found = None
+    found = customer_by_reference(reference)
     if found is None:
         raise CommandError(f"There is no customer {reference!r}.")
     return found.id
