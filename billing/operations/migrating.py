@@ -144,8 +144,7 @@ def advance_migrations(*, now: datetime, limit: int) -> int:
     for migration_id in list(underway.values_list("id", flat=True)):
         with transaction.atomic():
             # Read anew under its lock: somebody may have ordered it back meanwhile.
-            migration = underway.select_for_update().filter(pk=migration_id).first()
-            if migration is not None:
+            for migration in underway.select_for_update().filter(pk=migration_id):
                 _finish(migration, now=now)
     return done
 
