@@ -12,9 +12,9 @@ from billing.payments.checking import checks
 
 
 class Command(BaseCommand):
-    """Prints each check; ends with an error where one of them is."""
+    """Prints each check, and what to do about it; ends with 1 where one of them is an error."""
 
-    help = "Look at the connection to Stripe: keys, version, clock, webhook endpoint."
+    help = "Look at the connection to Stripe: key, account, tax, clock, webhook endpoint."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """`check`, and `--json` for machines."""
@@ -29,6 +29,8 @@ class Command(BaseCommand):
         else:
             for check in found:
                 self.stdout.write(f"{check.level:8} {check.code:10} {check.message}")
+                if check.remedy:
+                    self.stdout.write(f"{'':19} {check.remedy}")
         wrong = [check.code for check in found if check.level == "error"]
         if wrong:
             raise CommandError(f"Not right: {', '.join(wrong)}.")

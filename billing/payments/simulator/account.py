@@ -22,6 +22,7 @@ from billing.payments.simulator.shapes import (
 from billing.payments.simulator.world import World, merged, new_id
 
 ACCOUNT_ID = "acct_simulator"
+TAX_ID = "tax_settings"
 _ENDPOINT: Shape = {
     **EXPAND,
     "description": TEXT,
@@ -31,22 +32,70 @@ _ENDPOINT: Shape = {
 }
 
 
-def show_account(_world: World, _call: Call) -> Json:
-    """Return the account."""
-    return {
-        "id": ACCOUNT_ID,
-        "object": "account",
-        "business_type": "company",
-        "charges_enabled": True,
-        "country": "US",
-        "created": 1_577_836_800,
-        "default_currency": "usd",
-        "details_submitted": True,
-        "email": "simulator@example.com",
-        "metadata": {},
-        "payouts_enabled": True,
-        "type": "standard",
-    }
+def show_account(world: World, _call: Call) -> Json:
+    """Return the account, with what was set otherwise."""
+    return _DEFAULTS | _set_otherwise(world, ACCOUNT_ID)
+
+
+def show_tax_settings(world: World, _call: Call) -> Json:
+    """Return that Stripe Tax is not set up, unless that was set otherwise."""
+    return _TAX | _set_otherwise(world, TAX_ID)
+
+
+def _set_otherwise(world: World, identifier: str) -> Json:
+    stored = world.store.get(identifier) or {}
+    return {name: stored[name] for name in stored.keys() - {"id", "_seq"}}
+
+
+_DEFAULTS: Json = {
+    "id": ACCOUNT_ID,
+    "object": "account",
+    "business_profile": {
+        "mcc": None,
+        "name": "Simulator",
+        "support_email": "support@example.com",
+        "url": None,
+    },
+    "business_type": "company",
+    "charges_enabled": True,
+    "country": "US",
+    "created": 1_577_836_800,
+    "default_currency": "usd",
+    "details_submitted": True,
+    "email": "simulator@example.com",
+    "metadata": {},
+    "payouts_enabled": True,
+    "settings": {
+        "branding": {
+            "icon": "file_simulator1",
+            "logo": None,
+            "primary_color": None,
+            "secondary_color": None,
+        },
+        "card_payments": {
+            "statement_descriptor_prefix": None,
+            "statement_descriptor_prefix_kana": None,
+            "statement_descriptor_prefix_kanji": None,
+        },
+        "dashboard": {"display_name": "Simulator", "timezone": "Etc/UTC"},
+        "payments": {
+            "statement_descriptor": "SIMULATOR",
+            "statement_descriptor_kana": None,
+            "statement_descriptor_kanji": None,
+        },
+    },
+    "type": "standard",
+}
+
+
+_TAX: Json = {
+    "object": "tax.settings",
+    "defaults": {"provider": "stripe", "tax_behavior": None, "tax_code": None},
+    "head_office": None,
+    "livemode": False,
+    "status": "pending",
+    "status_details": {"pending": {"missing_fields": ["head_office"]}},
+}
 
 
 def show_balance(world: World, _call: Call) -> Json:
@@ -155,6 +204,7 @@ _NEW_ENDPOINT: Shape = {
 ROUTES = (
     Route("GET", "/v1/account", EXPAND, show_account),
     Route("GET", "/v1/balance", EXPAND, show_balance),
+    Route("GET", "/v1/tax/settings", EXPAND, show_tax_settings),
     Route("GET", "/v1/events", _EVENTS, list_events),
     Route("GET", "/v1/events/*", EXPAND, retrieve("event")),
     Route("POST", "/v1/webhook_endpoints", _NEW_ENDPOINT, create_endpoint),

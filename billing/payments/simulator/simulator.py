@@ -184,6 +184,12 @@ class Simulator:
         wish = {"fault": kind, "method": method, "path": path, "times": times, "seconds": seconds}
         self._faults.add(wish)
 
+    def set_up(self, *, tax: Json | None = None, **fields: object) -> None:
+        """Set fields of the account, and of its tax settings, until the next reset."""
+        with self._store.unit():
+            self._store.put({"id": account.ACCOUNT_ID, "object": "account", **fields})
+            self._store.put({"id": account.TAX_ID, "object": "tax.settings", **(tax or {})})
+
     def clear_faults(self) -> None:
         """Disarm every fault."""
         self._faults.clear()
