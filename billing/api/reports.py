@@ -5,23 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 
 from accounts.api.fields import CustomerField, InstantField
 from accounts.api.serializing import StrictSerializer
+from accounts.api.streaming import AnyAnswer, Download
 from accounts.api.views import ManagementView
 from billing.queries.reports import Row, invoice_line_rows, usage_rows
 
@@ -58,19 +55,6 @@ class SpanQuery(StrictSerializer):
         return attrs
 
 
-class AnyAnswer(BaseContentNegotiation):
-    """These answers are CSV and problems are JSON, whatever the Accept header says."""
-
-    def select_parser(self, request: Any, parsers: Any) -> Any:  # noqa: ARG002
-        """The only one."""
-        return next(iter(parsers))
-
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:  # noqa: ARG002
-        """The only one, for problems."""
-        renderer = next(iter(renderers))
-        return renderer, renderer.media_type
-
-
 def _describe(summary: str) -> Callable[[Any], Any]:
     moment = "RFC 3339 time with an offset, or a date (its midnight in UTC)."
     return extend_schema(
@@ -90,7 +74,7 @@ class Report(ManagementView):
     scopes = {"GET": "reports:read"}
     content_negotiation_class = AnyAnswer
 
-    def csv(self, rows: Rows, *, name: str) -> StreamingHttpResponse:
+    def csv(self, rows: Rows, *, name: str) -> Download:
         """The rows of the asked span as a file to download."""
         asked = self.query(SpanQuery)
         customer = asked.get("customer")
@@ -100,20 +84,19 @@ class Report(ManagementView):
             customer_id=customer.id if customer else None,
         )
         filename = f"{name}-{asked['from']:%Y%m%d}-{asked['to']:%Y%m%d}.csv"
-        response = StreamingHttpResponse(
-            streamed(csv_chunks(found), self.request._request),  # noqa: SLF001
-            content_type="text/csv; charset=utf-8",
+        return Download(
+            csv_chunks(found),
+            self.request._request,  # noqa: SLF001
+            name=filename,
+            media_type="text/csv; charset=utf-8",
         )
-        response["Content-Disposition"] = f'attachment; filename="{filename}"'
-        response["Cache-Control"] = "no-store"
-        return response
 
 
 class UsageReport(Report):
     """Usage as it was invoiced."""
 
     @_describe("Download invoiced usage as CSV")
-    def get(self, request: Request) -> StreamingHttpResponse:  # noqa: ARG002
+    def get(self, request: Request) -> Download:  # noqa: ARG002
         """Download what was used and billed of each meter on invoices of periods that ended."""
         return self.csv(usage_rows, name="usage")
 
@@ -122,7 +105,7 @@ class InvoiceLineReport(Report):
     """Invoice lines."""
 
     @_describe("Download invoice lines as CSV")
-    def get(self, request: Request) -> StreamingHttpResponse:  # noqa: ARG002
+    def get(self, request: Request) -> Download:  # noqa: ARG002
         """Download every line of the invoices of periods that ended; they sum up to the totals."""
         return self.csv(invoice_line_rows, name="invoice-lines")
 
@@ -134,23 +117,10 @@ def safe_cell(value: str) -> str:
     return value
 
 
-def csv_chunks(rows: Iterable[Row]) -> Iterator[bytes]:
+def csv_chunks(rows: Iterable[Row]) -> Generator[bytes]:
     """RFC 4180, UTF-8, some hundred rows at a time."""
     left = iter(rows)
     while some := list(islice(left, ROWS_AT_ONCE)):
         text = io.StringIO()
         csv.writer(text).writerows([safe_cell(cell) for cell in row] for row in some)
         yield text.getvalue().encode()
-
-
-def streamed(
-    chunks: Iterator[bytes], request: HttpRequest
-) -> Iterator[bytes] | AsyncIterator[bytes]:
-    """The chunks as the server wants them; under ASGI Django would gather a plain iterator."""
-    return _one_by_one(chunks) if isinstance(request, ASGIRequest) else chunks
-
-
-async def _one_by_one(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    following = sync_to_async(lambda: next(chunks, b""), thread_sensitive=True)
-    while chunk := await following():
-        yield chunk

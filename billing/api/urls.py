@@ -7,6 +7,7 @@ from django.urls import path
 from billing.api import (
     backfill_previews,
     checkout_sessions,
+    customer_exports,
     erasures,
     event_fates,
     explanations,
@@ -24,6 +25,7 @@ from billing.api.stripe_webhook import StripeWebhook
 
 urlpatterns = [
     path("customers/<str:reference>/erase", erasures.EraseCustomer.as_view()),
+    path("customers/<str:reference>/export", customer_exports.ExportCustomer.as_view()),
     path("plans", plans.Plans.as_view()),
     path("plans/<str:plan>", plans.OnePlan.as_view()),
     path("plans/<str:plan>/archive", plans.ArchivePlan.as_view()),

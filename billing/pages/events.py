@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,9 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from rest_framework.exceptions import ValidationError
 
 from accounts.domain import ids
 from accounts.models import Customer
@@ -17,12 +20,17 @@ from accounts.queries import customer_by_reference
 from billing.pages import fates
 from billing.pages.access import PortalView
 from billing.queries.event_fates import WholeFate, whole_fate
+from metering.api.event_exports import MEDIA_TYPES, MyExportQuery, event_download
 from metering.models import Meter, UsageEvent
 from metering.queries.corrections import as_in_force
 from metering.queries.events import events
 
 SHOWN = 50
 _ASKED_MAX = 300
+
+
+class FileRefused(Exception):
+    """No file can be made of what was asked; the sentence says why."""
 
 
 class Events(PortalView):
@@ -36,6 +44,27 @@ class Events(PortalView):
             asked=asked,
             **_listed(self.customer.id, asked=asked, before=_asked(request, "before")),
         )
+
+
+class EventsFile(PortalView):
+    """The customer's usage events as a file."""
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        """Send those of the days asked for, or all."""
+        asked = {name: _asked(request, name) for name in ("from", "to", "format")}
+        try:
+            chosen = _days(asked["from"], asked["to"]) | {"format": _format(asked["format"])}
+        except FileRefused as refused:
+            page = self.show(
+                "events.html",
+                asked="",
+                chosen=asked,
+                refused=str(refused),
+                **_listed(self.customer.id, asked="", before=""),
+            )
+            page.status_code = 422
+            return page
+        return event_download(self.customer, chosen, request, now=self.now)
 
 
 class OneEvent(PortalView):
@@ -89,6 +118,28 @@ def operator_event(request: HttpRequest, event: str) -> HttpResponse:
             **fates.told(fate),
         },
     )
+
+
+def _days(first: str, last: str) -> dict[str, datetime]:
+    """The span of the days typed, both included, in UTC. Raises FileRefused."""
+    span = {}
+    try:
+        if first:
+            span["from"] = datetime.combine(date.fromisoformat(first), time(), UTC)
+        if last:
+            span["to"] = datetime.combine(date.fromisoformat(last), time(), UTC) + timedelta(days=1)
+    except (ValueError, OverflowError) as error:
+        raise FileRefused("Write days as 2026-11-30.") from error
+    if len(span) == 2 and span["to"] <= span["from"]:
+        raise FileRefused("The last day is before the first.")
+    return span
+
+
+def _format(asked: str) -> str:
+    try:
+        return MyExportQuery().validate_format(asked if asked in MEDIA_TYPES else "jsonl")
+    except ValidationError as error:
+        raise FileRefused("Parquet is not written here: choose JSON lines.") from error
 
 
 def _check(request: HttpRequest) -> None:

@@ -14,6 +14,7 @@ urlpatterns = [
     path("portal/spend-limit", spend_limit.SpendLimit.as_view(), name="portal-spend-limit"),
     path("portal/checkout/done", checkout.CheckoutDone.as_view(), name="portal-checkout-done"),
     path("portal/events", events.Events.as_view(), name="portal-events"),
+    path("portal/events/file", events.EventsFile.as_view(), name="portal-events-file"),
     path("portal/events/<str:event>", events.OneEvent.as_view(), name="portal-event"),
     path("admin/usage-events/", events.operator_events, name="operator-events"),
     path("admin/usage-events/<str:event>/", events.operator_event, name="operator-event"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from collections import Counter
@@ -10,9 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.core.handlers.asgi import ASGIRequest
 
-from billing.api.reports import csv_chunks, safe_cell, streamed
+from billing.api.reports import csv_chunks, safe_cell
 from billing.models import Invoice
 from tests.billing.api.conftest import Caller
 from tests.factories.accounts import a_customer
@@ -128,16 +126,3 @@ def test_rows_are_streamed_a_few_hundred_at_a_time() -> None:
     assert next(chunks).startswith(b"0\r\n1\r\n")
     assert taken == 500
     assert len(list(chunks)) == 2
-
-
-def test_under_asgi_the_stream_is_asynchronous() -> None:
-    request = ASGIRequest(
-        {"type": "http", "method": "GET", "path": "/", "headers": []}, io.BytesIO()
-    )
-
-    async def all_of_it() -> list[bytes]:
-        found = streamed(iter([b"a", b"b"]), request)
-        assert not isinstance(found, Iterator)
-        return [chunk async for chunk in found]
-
-    assert asyncio.run(all_of_it()) == [b"a", b"b"]

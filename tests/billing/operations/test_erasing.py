@@ -26,13 +26,13 @@ from billing.models import (
     Subscription,
 )
 from billing.operations.erasing import CustomerInUse, erase_customer
-from billing.queries.customer_data import TABLES
+from billing.queries.customer_data import TABLES, customer_data
 from metering.models import Correction, Denial, Hold, Meter, QuarantinedEvent, RollupMember
 from metering.operations.checking import broken_invariants
 from metering.operations.rerolling import reroll
 from metering.operations.rolling_up import roll_up, roll_up_days
 from metering.queries.usage import usage, usage_total
-from tests.factories.accounts import Api, an_api_key, an_operator_key
+from tests.factories.accounts import Api, a_customer, an_api_key, an_operator_key, operator
 from tests.factories.billing import START, a_plan, a_subscription, bill
 from tests.factories.metering import make_customer, make_meter, open_hold
 from tests.factories.usage import count_on
@@ -299,6 +299,20 @@ def test_an_export_has_every_table_and_no_secret(tmp_path: Path) -> None:
     assert AuditEntry.objects.filter(action="customer.exported").count() == 1
     call_command("customer_data", "export", customer.public_id, stdout=said)
     assert len(said.getvalue().splitlines()) == len(rows) + 2  # the audit of the first as well
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_over_http_says_what_the_command_says() -> None:
+    customer, _ = a_person()
+    answer = operator("admin").get(f"customers/{customer.external_id}/export")
+    assert answer.status_code == 200
+    rows = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    assert rows == [json.loads(text) for text in customer_data(customer.id)]
+    assert AuditEntry.objects.get(action="customer.exported").actor.startswith("opk_")
+    foreign = a_customer()
+    answer = operator("admin").get(f"customers/{foreign.public_id}/export")
+    assert SECRET not in b"".join(answer.streaming_content).decode()
+    assert operator("admin").get("customers/nobody/export").status_code == 404
 
 
 # Of a customer and not exported, with the reason.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -246,3 +247,44 @@ def test_only_operators_who_may_see_events_do(browser: Client, event: UsageEvent
         assert browser.get(path).status_code == 302
         assert Client().get(path).status_code == 302
     assert "usage-events" not in plain.get("/admin/").content.decode()
+
+
+def test_a_customer_downloads_its_own_events(
+    browser: Client, customer: Customer, meter: Meter, now: datetime
+) -> None:
+    made = [report(customer, meter, n, at=now - timedelta(days=n)) for n in range(4)]
+    report(a_customer(), meter, 9)
+
+    def file(query: str = "") -> list[str]:
+        answer: Any = browser.get(f"/portal/events/file?{query}")
+        assert answer.status_code == 200, answer.content
+        assert (
+            answer["Cache-Control"].startswith("max-age=0") or "no-store" in answer["Cache-Control"]
+        )
+        rows = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+        return [row["external_id"] for row in rows]
+
+    assert file() == [each.external_id for each in reversed(made)]
+    day = f"{now - timedelta(days=2):%F}"
+    assert file(f"from={day}&to={day}") == [made[2].external_id]
+    assert file(f"to={day}&format=jsonl") == [made[3].external_id, made[2].external_id]
+    parquet: Any = browser.get("/portal/events/file?format=parquet")
+    assert b"".join(parquet.streaming_content).startswith(b"PAR1")
+    assert "From day" in text(browser, "/portal/events")
+
+
+def test_a_file_that_cannot_be_made_is_said_on_the_page(
+    browser: Client, customer: Customer, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = report(customer, meter, 1)
+    for query, words in (
+        ("from=yesterday", "Write days as 2026-11-30."),
+        ("to=9999-12-31", "Write days as 2026-11-30."),
+        ("from=2026-11-30&to=2026-11-01", "The last day is before the first."),
+    ):
+        page = text(browser, f"/portal/events/file?{query}", 422)
+        assert words in page
+        assert event.external_id in page
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert "choose JSON lines" in text(browser, "/portal/events/file?format=parquet", 422)
+    assert Client().get("/portal/events/file").status_code == 302
