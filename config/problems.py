@@ -22,6 +22,7 @@ from accounts.domain import ids, keys, routes, scopes
 from accounts.domain.problem_types import PROBLEM_TYPES
 from accounts.operations import customers, gateways, members, versions
 from accounts.operations import keys as key_operations
+from billing.domain import discounts as billing_discounts
 from billing.domain import invoices as billing_invoices
 from billing.domain import plan_changes
 from billing.domain import subscriptions as billing_subscriptions
@@ -30,6 +31,7 @@ from billing.operations import (
     changing,
     checkout,
     collecting,
+    couponing,
     crediting,
     erasing,
     foreseeing,
@@ -155,6 +157,11 @@ PROBLEMS: dict[type[Exception], str] = {
     overriding.OverrideInvalid: "parameter_invalid",
     overriding.OverrideOverlaps: "conflict",
     overriding.OverrideUnknown: "not_found",
+    billing_discounts.CouponInvalid: "parameter_invalid",
+    couponing.CouponCodeTaken: "conflict",
+    couponing.CouponUnknown: "parameter_invalid",
+    couponing.CouponRefused: "conflict",
+    couponing.RedemptionUnknown: "not_found",
     crediting.AmountInvalid: "parameter_invalid",
     erasing.CustomerInUse: "conflict",
     crediting.CreditTooMuch: "parameter_invalid",

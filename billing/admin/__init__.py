@@ -13,7 +13,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.admin import ReadOnlyAdmin
-from billing.admin import terms as _terms  # noqa: F401  registered by being read
+from billing.admin import coupons as _coupons  # noqa: F401  registered by being read
+from billing.admin import terms as _terms  # noqa: F401
 from billing.admin.shown import ShownAdmin, ShownTable, money_column
 from billing.domain.money import Money, format_money
 from billing.models import (

@@ -40,7 +40,9 @@ class ForeseenAdjustmentShape(serializers.Serializer[Any]):
 
     invoice = serializers.CharField()
     number = serializers.CharField(allow_null=True)
-    meter = serializers.CharField()
+    meter = serializers.CharField(
+        allow_null=True, help_text="Null: what coupons make of the others."
+    )
     currency = serializers.CharField()
     amount = serializers.IntegerField()
 
@@ -91,7 +93,7 @@ def _body(foreseen: Foreseen) -> dict[str, Any]:
             {
                 "invoice": each.invoice.public_id,
                 "number": each.invoice.number,
-                "meter": each.meter,
+                "meter": each.meter or None,
                 "currency": each.currency,
                 "amount": each.amount,
             }

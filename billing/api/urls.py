@@ -7,6 +7,7 @@ from django.urls import path
 from billing.api import (
     backfill_previews,
     checkout_sessions,
+    coupons,
     customer_exports,
     erasures,
     event_fates,
@@ -67,6 +68,14 @@ urlpatterns = [
     path(
         "customers/<str:reference>/overrides/<str:override>/end",
         overrides.EndOverrideOfCustomer.as_view(),
+    ),
+    path("coupons", coupons.Coupons.as_view()),
+    path("coupons/<str:code>", coupons.OneCoupon.as_view()),
+    path("coupons/<str:code>/archive", coupons.ArchiveCoupon.as_view()),
+    path("customers/<str:reference>/coupons", coupons.CouponsOfCustomer.as_view()),
+    path(
+        "customers/<str:reference>/coupons/<str:redemption>/end",
+        coupons.EndCouponOfCustomer.as_view(),
     ),
     path("me/state", states.MyState.as_view()),
     path("backfills/<str:backfill>/preview", backfill_previews.BackfillPreview.as_view()),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from billing.domain.discounts import Discount
 from billing.domain.invoices import LineKind
 from billing.domain.periods import Period
 from billing.domain.prices import parse_price
@@ -49,6 +51,8 @@ def recompute(line: LineFacts) -> Recomputed:
         case LineKind.MINIMUM:
             least, spent = int(line.detail["minimum"]), int(line.detail["spent"])
             return Recomputed(least - spent, (f"{least:,} - {spent:,} = {least - spent:,}",))
+        case LineKind.DISCOUNT if "taken" in line.detail:
+            return _discount(line)
         case LineKind.ADJUSTMENT if "amount_after" in line.detail:
             before, after = int(line.detail["amount_before"]), int(line.detail["amount_after"])
             return Recomputed(after - before, (f"{after:,} - {before:,} = {after - before:,}",))
@@ -97,3 +101,18 @@ def _fee(line: LineFacts) -> Recomputed:
         share = f"{line.period.seconds:,} of {line.whole.seconds:,} seconds"
         sums.append(f"{fee:,} for {share}: {left[0]:,} - {left[1]:,} = {amount:,}")
     return Recomputed(amount, tuple(sums))
+
+
+def _discount(line: LineFacts) -> Recomputed:
+    base, before = int(line.detail["base"]), int(line.detail.get("before", 0))
+    if "percent" in line.detail:
+        discount = Discount(percent=Decimal(line.detail["percent"]))
+        words = f"{line.detail['percent']}% of {base:,}"
+    else:
+        discount = Discount(amounts={line.currency: int(line.detail["most"])})
+        words = f"{line.detail['most']:,}, at most {base:,}"
+    taken = discount.of(base, currency=line.currency)
+    sums = [f"{words} = {taken:,}"]
+    if before:
+        sums.append(f"less {before:,} taken off before: {taken - before:,}")
+    return Recomputed(before - taken, tuple(sums))

@@ -1,6 +1,7 @@
 """The tables of billing."""
 
 from billing.models.catalogue import Plan, PlanEntitlement, PlanVersion
+from billing.models.coupons import Coupon, CouponRedemption
 from billing.models.customer_terms import Override, SpendLimit
 from billing.models.invoices import (
     BilledUsage,
@@ -18,6 +19,8 @@ from billing.models.subscriptions import Subscription, SubscriptionPhase
 __all__ = [
     "BilledUsage",
     "CheckoutSession",
+    "Coupon",
+    "CouponRedemption",
     "CreditNote",
     "Invoice",
     "InvoiceCounter",

@@ -45,7 +45,7 @@ class ForeseenAdjustment:
     """What an invoice that was issued before would be put right by, on the next one."""
 
     invoice: Invoice
-    meter: str
+    meter: str  # empty: what coupons make of it
     amount: int  # minor units, on top of what would be adjusted without the backfill
     currency: str
 

@@ -25,7 +25,7 @@ from billing.models import BilledUsage, Invoice, InvoiceCounter, Subscription
 from billing.operations.drafting import write_lines
 from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
-from billing.queries.adjustments import Correction, corrections
+from billing.queries.adjustments import Correction, adjustment_lines, corrections
 from billing.queries.ledger import credit_available, issue_key
 from billing.queries.rated_periods import RatedUsage, rated_period
 from billing.queries.spans import PeriodBasis, spans
@@ -104,7 +104,7 @@ def _issue(invoice_id: int, *, now: datetime) -> bool:
         currency=invoice.currency,
         period=period,
         fees=rated.draft.lines,
-        adjustments=[each.line for each in late if each.line is not None],
+        adjustments=adjustment_lines(late),
         carried=[CarriedAmount(each.public_id, each.amount_due) for each in carried],
         credit_available=credit_available(invoice.customer_id, currency=invoice.currency),
     )

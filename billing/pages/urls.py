@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.pages import checkout, events, overview, plans, spend_limit
+from billing.pages import checkout, coupons, events, overview, plans, spend_limit
 
 urlpatterns = [
     path("portal", overview.Overview.as_view(), name="portal"),
@@ -12,6 +12,7 @@ urlpatterns = [
     path("portal/plans/<str:key>", plans.OnePlan.as_view(), name="portal-plan"),
     path("portal/payment-method", checkout.PaymentMethod.as_view(), name="portal-payment-method"),
     path("portal/spend-limit", spend_limit.SpendLimit.as_view(), name="portal-spend-limit"),
+    path("portal/coupons", coupons.Coupons.as_view(), name="portal-coupons"),
     path("portal/checkout/done", checkout.CheckoutDone.as_view(), name="portal-checkout-done"),
     path("portal/events", events.Events.as_view(), name="portal-events"),
     path("portal/events/file", events.EventsFile.as_view(), name="portal-events-file"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from django.db.models import Max
 from billing.domain.invoices import LineDraft, LineKind
 from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice
+from billing.queries.coupons import discount_adjustments
 from billing.queries.rated_periods import RatedUsage, rated_usage
 from billing.queries.spans import PeriodBasis, spans
 from metering.queries.corrections import corrected_since
@@ -23,6 +24,7 @@ _SPARE = timedelta(days=1)
 class Correction:
     """A span whose usage or amount is no longer what was billed; `line` None: of no value."""
 
+    invoice: Invoice
     billed: BilledUsage
     rated: RatedUsage
     line: LineDraft | None
@@ -43,6 +45,13 @@ def corrections(invoice: Invoice) -> list[Correction]:
         for earlier in _earlier(invoice, since=oldest)
         for correction in _corrections_of(earlier)
     ]
+
+
+def adjustment_lines(found: Sequence[Correction]) -> list[LineDraft]:
+    """What goes on the next invoice for these corrections, with what coupons make of them."""
+    lines = [each.line for each in found if each.line is not None]
+    invoices = {each.invoice.pk: each.invoice for each in found}
+    return [*lines, *discount_adjustments(lines, invoices=invoices.values())]
 
 
 def _last_issued_at(invoice: Invoice) -> datetime:
@@ -80,7 +89,7 @@ def _corrections_of(invoice: Invoice) -> Iterator[Correction]:
     for rated in rated_usage(invoice.customer_id, spans=found, basis=basis):
         row = billed[rated.meter.id, rated.span.period.start_at]
         if (row.quantity, row.amount) != (rated.used, rated.amount):
-            yield Correction(row, rated, _line(invoice, row=row, rated=rated))
+            yield Correction(invoice, row, rated, _line(invoice, row=row, rated=rated))
 
 
 def _line(invoice: Invoice, *, row: BilledUsage, rated: RatedUsage) -> LineDraft | None:

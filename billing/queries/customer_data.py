@@ -32,6 +32,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "metering_stagedevent": (),
     "billing_spendlimit": (),
     "billing_override": (),
+    "billing_couponredemption": (),
     "billing_subscription": (),
     "billing_subscriptionphase": (),
     "billing_migratedsubscription": (),

@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet
 from billing.domain.invoices import CarriedAmount, InvoiceDraft, assemble
 from billing.domain.periods import Period
 from billing.models import Invoice, Subscription
-from billing.queries.adjustments import corrections
+from billing.queries.adjustments import adjustment_lines, corrections
 from billing.queries.dunning import OWED
 from billing.queries.ledger import credit_available
 from billing.queries.rated_periods import rated_period
@@ -68,7 +68,7 @@ def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
         currency=currency,
         period=period,
         fees=rated.draft.lines,
-        adjustments=[each.line for each in corrections(unsaved) if each.line is not None],
+        adjustments=adjustment_lines(corrections(unsaved)),
         carried=_carried(customer_id, currency=currency),
         credit_available=credit_available(customer_id, currency=currency),
     )

@@ -7,7 +7,7 @@ span's version, starting from where the tiers stood before: rate(after) - rate(b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from billing.domain.invoices import InvoiceDraft, LineDraft, LineKind, assemble
 from billing.domain.periods import Period
@@ -17,6 +17,7 @@ from billing.models import (
     PlanEntitlement,
     PlanVersion,
 )
+from billing.queries.coupons import discount_lines
 from billing.queries.customer_terms import rights_with
 from billing.queries.overage import Overage
 from billing.queries.period_fees import fee_lines, minimum
@@ -41,7 +42,7 @@ class RatedUsage:
 
 @dataclass(frozen=True, slots=True)
 class RatedPeriod:
-    """`draft` has the period's own fee, usage and minimum lines."""
+    """`draft` has the period's own fee, usage and minimum lines, and what coupons take off."""
 
     draft: InvoiceDraft
     usage: tuple[RatedUsage, ...]
@@ -60,7 +61,8 @@ def rated_period(
         usage=[rated.line for rated in usage if rated.used],
         minimum=minimum(spans, basis=basis) if basis.served else 0,
     )
-    return RatedPeriod(draft, tuple(usage))
+    discounts = discount_lines(customer_id, charges=draft.lines, period=period, currency=currency)
+    return RatedPeriod(replace(draft, lines=(*draft.lines, *discounts)), tuple(usage))
 
 
 def rated_usage(customer_id: int, *, spans: Sequence[Span], basis: PeriodBasis) -> list[RatedUsage]:

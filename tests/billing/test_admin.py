@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.test import Client
 
 from accounts.models import AuditEntry, Customer, Member
 from billing.models import (
+    CouponRedemption,
     Invoice,
     Override,
     PlanVersion,
@@ -20,7 +22,7 @@ from billing.models import (
     StripeStep,
     Subscription,
 )
-from billing.operations import catalogue, crediting
+from billing.operations import catalogue, couponing, crediting
 from billing.operations.limiting import set_spend_limit
 from billing.operations.overriding import override
 from billing.operations.plan_shapes import VersionTerms
@@ -42,6 +44,8 @@ MODELS = (
     "checkoutsession",
     "spendlimit",
     "override",
+    "coupon",
+    "couponredemption",
 )
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -103,6 +107,12 @@ def an_event(now: datetime, **fields: Any) -> StripeEvent:
     return StripeEvent.objects.create(**given, **fields)
 
 
+def a_redemption(customer_id: int, *, now: datetime) -> CouponRedemption:
+    by: dict[str, Any] = {"actor": "opk_1", "now": now}
+    couponing.create_coupon(code="SPRING", name="Spring", percent=Decimal(20), **by)
+    return couponing.redeem(customer_id, code="SPRING", **by)
+
+
 def test_everything_is_shown_and_nothing_edited(
     staff: Client, invoice: Invoice, now: datetime
 ) -> None:
@@ -111,6 +121,7 @@ def test_everything_is_shown_and_nothing_edited(
     crediting.top_up_wallet(invoice.customer_id, amount=5, reference="wire", actor="opk_1", now=now)
     set_spend_limit(invoice.customer_id, amount=5, set_by="operator", actor="opk_1", now=now)
     override(invoice.customer_id, terms={"feature": "beta"}, actor="opk_1", now=now)
+    a_redemption(invoice.customer_id, now=now)
     for model in MODELS:
         answer = staff.get(f"/admin/billing/{model}/")
         assert answer.status_code == 200, model
@@ -213,6 +224,18 @@ def test_who_may_only_look_is_offered_no_action(subscription: Subscription) -> N
     assert "Cancel at once" not in page
     act(client, "subscription", "cancel_now", subscription)
     assert fresh(subscription).status == "active"
+
+
+def test_coupons_are_archived_and_ended(
+    staff: Client, person: Member, customer: Customer, now: datetime
+) -> None:
+    redemption = a_redemption(customer.id, now=now)
+    act(staff, "coupon", "archive", redemption.coupon)
+    act(staff, "couponredemption", "end", redemption)
+    assert fresh(redemption.coupon).archived_at is not None
+    assert fresh(redemption).ended_at is not None
+    actors = AuditEntry.objects.filter(action__in=["coupon.archived", "coupon.ended"])
+    assert list(actors.values_list("actor", flat=True)) == [person.public_id] * 2
 
 
 def test_limits_are_removed_and_overrides_ended(
