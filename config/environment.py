@@ -86,6 +86,12 @@ def _words(name: str, default: tuple[str, ...], help_: str) -> Setting[tuple[str
     return _declare(Setting(name, default, parse, "words separated by commas", help_))
 
 
+def _prefix(text: str) -> str:
+    if not 1 <= len(text) <= 20 or not text.replace("-", "").isalnum() or not text.isascii():
+        raise ValueError(text)
+    return text
+
+
 def declared() -> Iterator[Setting[object]]:
     """Every setting, in the order of declaration."""
     yield from SETTINGS.values()
@@ -201,6 +207,33 @@ CLOSE_GRACE_S = _whole(
     "FAREBOX_CLOSE_GRACE_S",
     3_600,
     "Seconds after a period's end in which late events still join its invoice.",
+)
+SELLER_NAME = _text(
+    "FAREBOX_SELLER_NAME", "", "The legal name that invoices are from. Empty: they name nobody."
+)
+SELLER_ADDRESS = _text(
+    "FAREBOX_SELLER_ADDRESS", "", "Its address as invoices show it, lines separated by ` | `."
+)
+SELLER_TAX_ID = _text("FAREBOX_SELLER_TAX_ID", "", "Its tax id as invoices show it.")
+SELLER_EMAIL = _text("FAREBOX_SELLER_EMAIL", "", "Whom customers ask about their invoices.")
+INVOICE_FOOTER = _text(
+    "FAREBOX_INVOICE_FOOTER", "", "What stands at the foot of every invoice: registers, a bank."
+)
+INVOICE_PREFIX = _declare(
+    Setting(
+        "FAREBOX_INVOICE_PREFIX",
+        "INV",
+        _prefix,
+        "1 to 20 letters, digits and dashes",
+        "What invoice numbers begin with. Each prefix counts for itself, without gaps: give every "
+        "legal entity its own.",
+    )
+)
+INVOICE_FONTS = _words(
+    "FAREBOX_INVOICE_FONTS",
+    (),
+    "TrueType files for what the PDF's own font does not have (it has Latin, Greek, Cyrillic; "
+    "Chinese, Japanese and Korean are drawn by the reader's fonts).",
 )
 METRICS_KEY = _text(
     "FAREBOX_METRICS_KEY",

@@ -27,6 +27,7 @@ from billing.domain import invoices as billing_invoices
 from billing.domain import plan_changes
 from billing.domain import subscriptions as billing_subscriptions
 from billing.operations import (
+    billing_details,
     catalogue,
     changing,
     checkout,
@@ -154,6 +155,7 @@ PROBLEMS: dict[type[Exception], str] = {
     collecting.CollectedByStripe: "conflict",
     foreseeing.TooMuchToForesee: "conflict",
     limiting.SpendLimitInvalid: "parameter_invalid",
+    billing_details.BillingDetailsInvalid: "parameter_invalid",
     overriding.OverrideInvalid: "parameter_invalid",
     overriding.OverrideOverlaps: "conflict",
     overriding.OverrideUnknown: "not_found",

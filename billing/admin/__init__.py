@@ -11,6 +11,8 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 
 from accounts.admin import ReadOnlyAdmin
 from billing.admin import coupons as _coupons  # noqa: F401  registered by being read
@@ -193,7 +195,7 @@ class InvoiceAdmin(ShownAdmin):
     """Invoices."""
 
     list_display = ("__str__", "customer", "status", "push", "total_shown", "due_shown")
-    list_display += ("period_start_at", "failure_code", "push_problem")  # type: ignore[assignment]
+    list_display += ("period_start_at", "pdf", "failure_code", "push_problem")  # type: ignore[assignment]
     list_filter = ("status", "push", "currency")
     list_select_related = ("customer", "carried_to")
     search_fields = ("number", "customer__name", "customer__external_id", "stripe_invoice")
@@ -201,6 +203,16 @@ class InvoiceAdmin(ShownAdmin):
     inlines = (LinesInInvoice, StepsInInvoice, AttemptsInInvoice, CreditNotesInInvoice)
     actions = ("push_now", "release", "mark_paid")
     total_shown = money_column("total", "Total")
+
+    def view_on_site(self, invoice: Invoice) -> str:
+        """Where the invoice is shown as its customer sees it."""
+        return reverse("operator-invoice", args=(invoice.public_id,))
+
+    @admin.display(description="PDF")
+    def pdf(self, invoice: Invoice) -> str:
+        """A link to it."""
+        address = reverse("operator-invoice-pdf", args=(invoice.public_id,))
+        return format_html('<a href="{}">PDF of {}</a>', address, invoice)
 
     @admin.display(description="Due")
     def due_shown(self, invoice: Invoice) -> str:

@@ -1,4 +1,4 @@
-"""The admin of what holds for one customer besides the plan: spend limits and overrides."""
+"""The admin of what holds for one customer besides the plan: details, spend limits, overrides."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from django.http import HttpRequest
 
 from billing.admin.shown import ShownAdmin
 from billing.domain.money import Money, format_money
-from billing.models import Override, SpendLimit
+from billing.models import BillingDetails, Override, SpendLimit
 from billing.operations.limiting import SetBy, set_spend_limit
 from billing.operations.overriding import end_override
+
+
+@admin.register(BillingDetails)
+class BillingDetailsAdmin(ShownAdmin):
+    """Who invoices are made out to; set by the API, and by customers in the portal."""
+
+    list_display = ("customer", "legal_name", "city", "country", "tax_id", "updated_at")
+    list_filter = ("country",)
+    list_select_related = ("customer",)
+    search_fields = ("customer__name", "customer__external_id", "legal_name", "tax_id")
 
 
 @admin.register(SpendLimit)

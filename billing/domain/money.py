@@ -222,3 +222,15 @@ def format_money(money: Money) -> str:
     if currency.symbol is not None:
         return f"{sign}{currency.symbol}{digits}"
     return f"{sign}{digits} {money.currency.upper()}"
+
+
+def format_exact(amount: Decimal, *, currency: str) -> str:
+    """An exact amount in major units for people, with at least the currency's places:
+    ``$0.000002``, ``$0.50``, ``1,999 JPY``."""
+    kind = currency_of(currency)
+    places = max(kind.exponent, -int(amount.normalize().as_tuple().exponent))
+    digits = f"{abs(amount):,.{places}f}"
+    sign = "-" if amount < 0 else ""
+    if kind.symbol is not None:
+        return f"{sign}{kind.symbol}{digits}"
+    return f"{sign}{digits} {currency.upper()}"

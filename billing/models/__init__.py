@@ -2,7 +2,7 @@
 
 from billing.models.catalogue import Plan, PlanEntitlement, PlanVersion
 from billing.models.coupons import Coupon, CouponRedemption
-from billing.models.customer_terms import Override, SpendLimit
+from billing.models.customer_terms import BillingDetails, Override, SpendLimit
 from billing.models.invoices import (
     BilledUsage,
     CreditNote,
@@ -18,6 +18,7 @@ from billing.models.subscriptions import Subscription, SubscriptionPhase
 
 __all__ = [
     "BilledUsage",
+    "BillingDetails",
     "CheckoutSession",
     "Coupon",
     "CouponRedemption",

@@ -1,4 +1,4 @@
-"""What holds for one customer besides the plan: spend limits and overrides."""
+"""What holds for one customer besides the plan: billing details, spend limits, overrides."""
 
 from __future__ import annotations
 
@@ -9,6 +9,38 @@ from django.db.models import F, Q
 
 from accounts.models import Customer, Entity
 from metering.models import Entitlement, Meter
+
+
+class BillingDetails(models.Model):
+    """Who an invoice is made out to: a legal name, an address, a tax id; none need be given.
+
+    Issued invoices keep the details of their day.
+    """
+
+    customer = models.OneToOneField(
+        Customer, on_delete=models.CASCADE, primary_key=True, related_name="billing_details"
+    )
+    legal_name = models.CharField(max_length=200, blank=True)
+    line1 = models.CharField(max_length=200, blank=True)
+    line2 = models.CharField(max_length=200, blank=True)
+    city = models.CharField(max_length=100, blank=True)
+    state = models.CharField(max_length=100, blank=True)
+    postal_code = models.CharField(max_length=20, blank=True)
+    country = models.CharField(max_length=2, blank=True)  # ISO 3166-1 alpha-2
+    tax_id = models.CharField(max_length=50, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "billing details"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(country="") | Q(country__regex=r"^[A-Z]{2}$"),
+                name="billingdetails_country_is_iso",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.legal_name or f"billing details of {self.customer_id}"
 
 
 class SpendLimit(models.Model):

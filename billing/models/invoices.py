@@ -56,6 +56,9 @@ class Invoice(Entity):
     period_end_at = models.DateTimeField()
     # What rating needs to know of the period, frozen when it was closed (queries/rated_periods.py).
     basis = models.JSONField(default=dict)
+    # Who bills and who is billed, frozen as it is issued; the buyer goes when it is erased.
+    seller = models.JSONField(default=dict, blank=True)
+    buyer = models.JSONField(default=dict, blank=True)
     total = models.BigIntegerField(default=0)
     amount_paid = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()

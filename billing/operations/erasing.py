@@ -15,6 +15,7 @@ from accounts.operations.auditing import audit
 from accounts.operations.erasing import erase_account
 from accounts.operations.versions import bump
 from billing.models import (
+    BillingDetails,
     CheckoutSession,
     Invoice,
     StripeCustomer,
@@ -65,6 +66,8 @@ def erase_customer(
         subjects = [customer.public_id, *filter(None, [customer.external_id])]
         events = erase_usage(customer_id, subjects=subjects, kept_dimensions=kept_dimensions)
         _erase_stripe(customer_id)
+        BillingDetails.objects.filter(customer_id=customer_id).delete()
+        Invoice.objects.filter(customer_id=customer_id).update(buyer={})
         erase_account(customer_id, now=now)
         audit(
             actor=actor,

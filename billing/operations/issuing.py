@@ -27,10 +27,10 @@ from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
 from billing.queries.adjustments import Correction, adjustment_lines, corrections
 from billing.queries.ledger import credit_available, issue_key
+from billing.queries.parties import buyer, seller
 from billing.queries.rated_periods import RatedUsage, rated_period
 from billing.queries.spans import PeriodBasis, spans
 
-INVOICE_PREFIX: Final = "INV"
 MANUAL_TERMS: Final = timedelta(days=30)
 
 
@@ -77,7 +77,7 @@ def _older_drafts(invoice: Invoice) -> QuerySet[Invoice]:
 
 
 def _issue(invoice_id: int, *, now: datetime) -> bool:
-    invoice = Invoice.objects.select_related("subscription").get(pk=invoice_id)
+    invoice = Invoice.objects.select_related("subscription", "customer").get(pk=invoice_id)
     if invoice.status != Invoice.Status.DRAFT or _older_drafts(invoice).exists():
         return False
     assert invoice.subscription is not None
@@ -176,7 +176,9 @@ def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: dat
             invoice.paid_at = now
         case _:
             assert_never(found)
-    invoice.number = next_number(INVOICE_PREFIX)
+    invoice.seller = seller().to_json()
+    invoice.buyer = buyer(invoice.customer).to_json()
+    invoice.number = next_number(settings.INVOICE_PREFIX)
     invoice.save()
 
 

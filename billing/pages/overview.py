@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 
-from accounts.domain.ids import IdMalformed, decode
-from billing.models import Invoice, InvoiceLine, StripeCustomer, Wallet
+from billing.documents.facts import invoice_document
+from billing.models import Invoice, StripeCustomer, Wallet
 from billing.pages import wording
 from billing.pages.access import PortalView
+from billing.pages.invoice_documents import invoice_of
 from billing.queries.invoices import invoice_preview, invoices, open_invoices
 from billing.queries.subscriptions import current_subscription
 from metering.queries.balances import entitlements
@@ -51,25 +52,9 @@ class OneInvoice(PortalView):
 
     def get(self, request: HttpRequest, invoice: str) -> HttpResponse:  # noqa: ARG002
         """Show it; other customers' do not exist."""
-        try:
-            number = decode(Invoice.PREFIX, invoice)
-        except IdMalformed as error:
-            raise Http404("There is no such invoice.") from error
-        issued = invoices(customer_id=self.customer.id).exclude(status=Invoice.Status.DRAFT)
-        found = issued.filter(pk=number).first()
-        if found is None:
-            raise Http404("There is no such invoice.")
-        lines = sorted(found.lines.all(), key=lambda line: line.position)
+        found = invoice_of(invoice, customer_id=self.customer.id)
         return self.show(
-            "invoice.html",
-            invoice=found,
-            row=_row(found),
-            lines=[_line(line, found.currency) for line in lines],
-            attempts=found.attempts.order_by("-at", "-id"),
-            credit_notes=[
-                {"note": note, "amount": wording.money(note.amount, found.currency)}
-                for note in found.credit_notes.order_by("id")
-            ],
+            "invoice.html", invoice=found, row=_row(found), document=invoice_document(found)
         )
 
 
@@ -82,37 +67,6 @@ def _row(invoice: Invoice) -> dict[str, Any]:
         "total": wording.money(invoice.total, invoice.currency),
         "paid": wording.money(invoice.amount_paid, invoice.currency),
         "due": wording.money(due, invoice.currency) if due and not carried else "",
-    }
-
-
-def _line(line: InvoiceLine, currency: str) -> dict[str, Any]:
-    tiers = [_tier(tier, currency) for tier in line.detail.get("tiers", [])]
-    before = [_tier(tier, currency) for tier in line.detail.get("tiers_before", [])]
-    return {
-        "line": line,
-        "amount": wording.money(line.amount, currency),
-        "used": line.detail.get("used"),
-        "included": line.detail.get("included"),
-        "granted": line.detail.get("granted"),
-        "tiers": tiers,
-        "before": before,
-        "exact": wording.decimal_money(line.detail["amount"], currency)
-        if line.kind == InvoiceLine.Kind.USAGE and "amount" in line.detail
-        else "",
-    }
-
-
-def _tier(tier: dict[str, Any], currency: str) -> dict[str, Any]:
-    return {
-        "first": tier["from_quantity"] + 1,
-        "last": tier["to_quantity"],
-        "quantity": tier["quantity"],
-        "packages": tier.get("packages"),
-        "unit_price": wording.decimal_money(tier["unit_price"], currency),
-        "flat_price": wording.decimal_money(tier["flat_price"], currency)
-        if tier["flat_price"] != "0"
-        else "",
-        "amount": wording.decimal_money(tier["amount"], currency),
     }
 
 

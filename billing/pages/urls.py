@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.pages import checkout, coupons, events, overview, plans, spend_limit
+from billing.pages import (
+    billing_details,
+    checkout,
+    coupons,
+    events,
+    invoice_documents,
+    overview,
+    plans,
+    spend_limit,
+)
 
 urlpatterns = [
     path("portal", overview.Overview.as_view(), name="portal"),
@@ -20,4 +29,29 @@ urlpatterns = [
     path("admin/usage-events/", events.operator_events, name="operator-events"),
     path("admin/usage-events/<str:event>/", events.operator_event, name="operator-event"),
     path("portal/invoices/<str:invoice>", overview.OneInvoice.as_view(), name="portal-invoice"),
+    path(
+        "portal/invoices/<str:invoice>/page",
+        invoice_documents.InvoicePage.as_view(),
+        name="portal-invoice-page",
+    ),
+    path(
+        "portal/invoices/<str:invoice>/pdf",
+        invoice_documents.InvoicePdf.as_view(),
+        name="portal-invoice-pdf",
+    ),
+    path(
+        "admin/invoices/<str:invoice>/page",
+        invoice_documents.operator_invoice,
+        name="operator-invoice",
+    ),
+    path(
+        "admin/invoices/<str:invoice>/pdf",
+        invoice_documents.operator_invoice_pdf,
+        name="operator-invoice-pdf",
+    ),
+    path(
+        "portal/billing-details",
+        billing_details.BillingDetails.as_view(),
+        name="portal-billing-details",
+    ),
 ]

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from accounts.domain.problem_types import PROBLEM_TYPES
-from billing.domain.money import Money, currency_of, format_money
+from billing.domain.money import Money, format_exact, format_money
 from billing.models import Invoice, PlanEntitlement, PlanVersion, Subscription
 from metering.domain.windows import FOREVER
 from metering.queries.balances import BalanceView, EntitlementsView
@@ -91,13 +91,7 @@ def money(amount: int, currency: str) -> str:
 
 def decimal_money(amount: str, currency: str) -> str:
     """An exact amount in major units, with at least the currency's places: $0.000002."""
-    value, kind = Decimal(amount), currency_of(currency)
-    places = max(kind.exponent, -int(value.normalize().as_tuple().exponent))
-    digits = f"{abs(value):,.{places}f}"
-    sign = "-" if value < 0 else ""
-    if kind.symbol:
-        return f"{sign}{kind.symbol}{digits}"
-    return f"{sign}{digits} {kind.code.upper()}"
+    return format_exact(Decimal(amount), currency=currency)
 
 
 def state(text: str) -> Tag:

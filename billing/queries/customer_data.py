@@ -30,6 +30,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "metering_windowmember": (),
     "metering_rollover": (),
     "metering_stagedevent": (),
+    "billing_billingdetails": (),
     "billing_spendlimit": (),
     "billing_override": (),
     "billing_couponredemption": (),

@@ -1,0 +1,40 @@
+"""Who bills and who is billed, as things stand today; issued invoices keep their own day's."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from accounts.models import Customer
+from billing.domain.parties import Party, address_lines
+from billing.models import BillingDetails
+
+ADDRESS_FIELDS = ("line1", "line2", "postal_code", "city", "state", "country")
+DETAIL_FIELDS = ("legal_name", *ADDRESS_FIELDS, "tax_id")
+
+
+def seller() -> Party:
+    """The operator, from its settings."""
+    lines = (line.strip() for line in settings.SELLER_ADDRESS.split("|"))
+    return Party(
+        name=settings.SELLER_NAME,
+        address=tuple(line for line in lines if line),
+        tax_id=settings.SELLER_TAX_ID,
+        email=settings.SELLER_EMAIL,
+    )
+
+
+def billing_details(customer_id: int) -> dict[str, str]:
+    """The customer's billing details by field, each empty where it was not given."""
+    found = BillingDetails.objects.filter(customer_id=customer_id).values(*DETAIL_FIELDS).first()
+    return dict.fromkeys(DETAIL_FIELDS, "") | (found or {})
+
+
+def buyer(customer: Customer) -> Party:
+    """The customer, by its billing details where it gave any."""
+    details = billing_details(customer.pk)
+    return Party(
+        name=details["legal_name"] or customer.name,
+        address=address_lines(**{field: details[field] for field in ADDRESS_FIELDS}),
+        tax_id=details["tax_id"],
+        email=customer.email,
+    )
