@@ -15,15 +15,17 @@ WITH asked AS (
 ), adding AS (
     SELECT id, key FROM metering_meter WHERE aggregation IN ('count', 'sum')
 ), fix AS (
-    SELECT DISTINCT ON (customer_id, event_id) customer_id, event_id, usage, paid_by
+    SELECT DISTINCT ON (customer_id, event_id, received_month)
+           customer_id, event_id, received_month, usage, paid_by
       FROM metering_correction JOIN asked USING (customer_id)
-     ORDER BY customer_id, event_id, number DESC
+     ORDER BY customer_id, event_id, received_month, number DESC
 ), counted AS (
     SELECT e.customer_id, e.occurred_at,
            CASE WHEN fix.event_id IS NULL THEN e.usage ELSE fix.usage END AS usage,
            CASE WHEN fix.event_id IS NULL THEN e.paid_by ELSE fix.paid_by END AS paid_by
       FROM metering_usageevent e JOIN asked USING (customer_id)
       LEFT JOIN fix ON fix.customer_id = e.customer_id AND fix.event_id = e.id
+       AND fix.received_month = e.received_month
 ), event AS (
     SELECT e.customer_id, e.occurred_at, adding.id AS meter_id, k.value::bigint AS n,
            coalesce((SELECT sum(g.value::bigint)

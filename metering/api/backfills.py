@@ -35,7 +35,12 @@ class BackfillStateShape(serializers.Serializer[Any]):
     refused = serializers.IntegerField(
         help_text="Their id belongs to an event that they may not replace."
     )
-    undone = serializers.IntegerField()
+    undone = serializers.IntegerField(help_text="Supplied ones taken back by a revert.")
+    voided = serializers.IntegerField(help_text="Were there and not supplied again.")
+    restored = serializers.IntegerField(help_text="Of those voided, put back by a revert.")
+    dropped = serializers.IntegerField(
+        help_text="Never counted, for it was reverted while it was open."
+    )
 
 
 class BackfillShape(serializers.Serializer[Any]):

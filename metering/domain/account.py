@@ -16,6 +16,7 @@ from metering.domain.spending import Curve, SpendLimit
 from metering.domain.windows import anchored_window
 
 HOLDS_KNOWN = 1_000
+MEMBERS_KNOWN = 10_000
 BalanceKey = tuple[int, str, datetime]  # meter id, window unit, window start
 
 
@@ -164,6 +165,15 @@ class Account:
         if len(self.holds) >= HOLDS_KNOWN:
             del self.holds[next(iter(self.holds))]
         self.holds[key] = hold
+
+    @property
+    def knows_too_many(self) -> bool:
+        """Whether more members are remembered than are worth their memory."""
+        return sum(map(len, self.members.values())) > MEMBERS_KNOWN
+
+    def without_members(self) -> Account:
+        """The account with nobody remembered: whoever is counted next is looked up."""
+        return replace(self, members={})
 
     def window(self, terms: Terms, *, at: datetime) -> tuple[datetime, datetime]:
         """The window of a right that contains `at`; as `terms.window_at`, but remembered."""

@@ -44,6 +44,7 @@ class Call(msgspec.Struct, kw_only=True):
     barred: bool = False  # its gateway may not ask, or not any more
     losses: int = 0  # rounds in which its customer had changed
     interrupted: bool = False  # a write of it may or may not have come through
+    looked_up_in: Account | None = None  # the copy in which members are known for it
     weight: int = 1
     queue: int | Reference = 0  # which line it waits in: the customer's, where that is known
 

@@ -232,7 +232,7 @@ class Engine:
                     bounds=self._bounds,
                 )
             found = await look_up(calls, self._copies, store, now=now)
-            works = self._group(calls, flight)
+            works = self._group(calls, flight, members=catalogue.counts_members)
             await self._expire(works, now, store)
             for work in works.values():
                 self._decide(work, catalogue, found, now)
@@ -251,8 +251,11 @@ class Engine:
         if written.catalogue != written.decided_on.version:
             self.catalogue = await store.read_catalogue()
 
-    def _group(self, calls: Sequence[Call], flight: Flight) -> dict[int, Work]:
-        """The work of each customer; a customer of another flight waits for that one to land."""
+    def _group(self, calls: Sequence[Call], flight: Flight, *, members: bool) -> dict[int, Work]:
+        """The work of each customer; a customer of another flight waits for that one to land.
+
+        `members`: a copy that came since its members were looked up waits as well.
+        """
         works: dict[int, Work] = {}
         early: list[Call] = []
         for call in calls:
@@ -263,6 +266,9 @@ class Engine:
             # From here on its line is its customer's: calls that wait again keep their order only
             # in one line, and they may have come in one of how a key or an outside id named them.
             customer_id = call.queue = account.customer_id
+            if members and call.looked_up_in is not account:
+                early.append(call)
+                continue
             work = works.get(customer_id)
             if work is None:
                 if not self._lines.claim(customer_id, flight):
@@ -338,6 +344,8 @@ class Engine:
                 self._copies.drop(customer_id)
             elif work.writes:
                 _settle_in(work)
+                if work.account.members and work.account.knows_too_many:
+                    self._copies.keep(work.account.without_members())
             for call in work.calls:
                 if not call.done.done():
                     call.done.set_result(None)

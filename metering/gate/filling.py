@@ -110,11 +110,12 @@ async def look_for_members(
 ) -> None:
     """Read which members of unique meters were seen before, of those that the batch counts.
 
-    Afterwards what is not in a copy's `members` was not seen in its window.
+    Afterwards what is not in the `members` of the copy that a call was `looked_up_in` was not seen
+    in its window.
     """
     wanted: list[Member] = []
     for call in batch:
-        account = copies.of(call.reference)
+        account = call.looked_up_in = copies.of(call.reference)
         if account is None or not names(call.reference, account):
             continue
         for meter_id, member, at in _members(call, catalogue, now=now, bounds=bounds):

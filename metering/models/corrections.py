@@ -19,7 +19,8 @@ class Correction(models.Model):
     """What an event counts as instead, who said so and why; never changed but by its successor.
 
     `usage`, `properties` and `paid_by` are shaped as on the event and take their place;
-    `occurred_at` is the event's, which no correction moves.
+    `occurred_at` and `received_month` are the event's, which no correction moves. The month tells
+    apart events with one id, which there are where an id came again after repeats of it are known.
     """
 
     class Kind(models.TextChoices):
@@ -33,7 +34,8 @@ class Correction(models.Model):
         Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
     )
     event_id = models.UUIDField()
-    number = models.PositiveSmallIntegerField()  # 1, 2, 3 … of the event
+    received_month = models.DateField()
+    number = models.PositiveSmallIntegerField()  # 1, 2, 3 … of the id
     kind = models.CharField(max_length=7, choices=Kind.choices)
     occurred_at = models.DateTimeField()
     usage = models.JSONField()
@@ -48,7 +50,7 @@ class Correction(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["customer", "event_id"],
+                fields=["customer", "event_id", "received_month"],
                 condition=Q(superseded_at__isnull=True),
                 name="correction_one_is_in_force",
             ),
@@ -100,7 +102,8 @@ class Backfill(Entity):
     """Events of a range of time supplied afterwards, added to what is there or in its place.
 
     open -> closing -> closed -> reverting -> reverted; an open one that is dropped is reverted
-    at once. `[start_at, end_at)` bounds `occurred_at`.
+    at once. `[start_at, end_at)` bounds `occurred_at`. While it is applied or undone the first
+    `customers_done` of its customers are finished.
     """
 
     class Mode(models.TextChoices):
@@ -128,6 +131,8 @@ class Backfill(Entity):
     closed_at = models.DateTimeField(null=True)
     reverted_at = models.DateTimeField(null=True)
     changed_at = models.DateTimeField()  # of its status, or of what was applied last
+    customers_done = models.PositiveIntegerField(default=0)
+    dropped = models.PositiveIntegerField(default=0)  # events that never counted
 
     class Meta:
         constraints = [

@@ -7,7 +7,7 @@ that a worker that dies leaves neither half a piece nor a claim, and another one
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from accounts.operations.versions import bump
 from metering.models import Backfill, Correction, Hold, StagedEvent, UsageEvent
 from metering.operations.correcting import moments, put
 from metering.operations.recounting import Recounting
-from metering.queries.corrections import InForce, corrections_of, in_force
+from metering.queries.corrections import InForce, as_in_force, corrections_of, in_force
 from metering.queries.usage import EventsGone
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,13 @@ def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: i
     In the caller's transaction, which has locked the backfill. 0: the customer has none left. What
     is replaced goes before anything new counts, so that no grant pays for both.
     """
-    replaced: list[UUID] = []
+    replaced: list[UsageEvent] = []
     if backfill.mode == Backfill.Mode.REPLACE:
-        replaced += _replaced(backfill, customer_id).values_list("id", flat=True)[:limit]
+        replaced += _replaced(backfill, customer_id)[:limit]
     if replaced:
         bump(customer_id)
-        # Read again: somebody may have corrected one of them in between.
-        standing = in_force(customer_id, event_ids=replaced).values()
+        # Read only now: somebody may have corrected one of them in between.
+        standing = as_in_force(customer_id, events=replaced)
         changes: list[_Change] = [
             (each, Correction.Kind.VOID, {}, each.properties) for each in standing if not each.void
         ]
@@ -75,25 +75,32 @@ def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: in
         customer_id=customer_id, backfill_id=backfill.id, outcome__in=applied
     )
     staged = list(rows.order_by("occurred_at", "id")[:limit])
-    chosen = [each.id for each in staged] or list(
-        _voided(backfill, customer_id).values_list("event_id", flat=True)[:limit]
+    chosen = (
+        _events_of(backfill, staged)
+        if staged
+        else list(_voided(backfill, customer_id).values_list("event_id", "received_month")[:limit])
     )
     if not chosen:
         return 0
     bump(customer_id)
-    known = in_force(customer_id, event_ids=chosen)
-    if len(known) < len(chosen):
+    found = UsageEvent.objects.filter(
+        customer_id=customer_id,
+        id__in=[key for key, _ in chosen],
+        received_month__in={month for _, month in chosen},
+    )
+    events = [each for each in found if (each.id, each.received_month) in set(chosen)]
+    if len(events) < len(chosen):
         raise EventsGone("Events that it changed were dropped, and cannot be put back.")
     added = {each.id for each in staged if each.outcome == StagedEvent.Outcome.ADDED}
     changes: list[_Change] = []
-    for standing in known.values():
+    for standing in as_in_force(customer_id, events=events):
         if standing.event.id in added:
             if not standing.void or _voided_by_another(backfill, standing):
                 changes.append((standing, Correction.Kind.VOID, {}, standing.properties))
         elif (before := _before(backfill, standing)) is not None:
             changes.append((standing, Correction.Kind.RESTORE, before.usage, before.properties))
     _correct(backfill, customer_id, changes, now=now)
-    rows.filter(id__in=chosen).update(outcome=StagedEvent.Outcome.UNDONE)
+    rows.filter(id__in=[each.id for each in staged]).update(outcome=StagedEvent.Outcome.UNDONE)
     return len(chosen)
 
 
@@ -124,10 +131,12 @@ def _go_on(backfill: Backfill, *, now: datetime, limit: int) -> int:
     """Take the next piece, or note that none is left; the caller saves the backfill."""
     closing = backfill.status == Backfill.Status.CLOSING
     piece = apply_piece if closing else undo_piece
-    for customer_id in backfill.customers:
+    for customer_id in backfill.customers[backfill.customers_done :]:
         done = piece(backfill, customer_id, now=now, limit=limit)
         if done:
             return done
+        backfill.customers_done += 1
+    backfill.customers_done = 0
     if closing:
         backfill.status, backfill.closed_at = Backfill.Status.CLOSED, now
     else:
@@ -145,7 +154,10 @@ def _waiting(backfill: Backfill, customer_id: int) -> QuerySet[StagedEvent]:
 def _replaced(backfill: Backfill, customer_id: int) -> QuerySet[UsageEvent]:
     """Events of the range that were there when it was closed and are not supplied again."""
     standing = Correction.objects.filter(
-        customer_id=customer_id, event_id=OuterRef("id"), superseded_at=None
+        customer_id=customer_id,
+        event_id=OuterRef("id"),
+        received_month=OuterRef("received_month"),
+        superseded_at=None,
     )
     supplied = StagedEvent.objects.filter(
         customer_id=customer_id, backfill_id=backfill.id, id=OuterRef("id")
@@ -159,6 +171,25 @@ def _replaced(backfill: Backfill, customer_id: int) -> QuerySet[UsageEvent]:
         occurred_at__lt=backfill.end_at,
         received_at__lte=backfill.closing_at,
     ).order_by("occurred_at", "id")
+
+
+def _events_of(backfill: Backfill, staged: Sequence[StagedEvent]) -> list[tuple[UUID, date]]:
+    """Which events these became, or changed: their id and month of receipt."""
+    changed = dict(
+        Correction.objects.filter(
+            customer_id=staged[0].customer_id,
+            backfill_id=backfill.id,
+            event_id__in=[each.id for each in staged],
+        ).values_list("event_id", "received_month")
+    )
+    found = []
+    for each in staged:
+        assert each.applied_at is not None
+        # An event that was added was received when it was applied.
+        month = each.applied_at.date().replace(day=1)
+        amended = each.outcome == StagedEvent.Outcome.AMENDED
+        found.append((each.id, changed[each.id] if amended else month))
+    return found
 
 
 def _voided(backfill: Backfill, customer_id: int) -> QuerySet[Correction]:
@@ -189,7 +220,7 @@ def _before(backfill: Backfill, standing: InForce) -> UsageEvent | Correction | 
     """
     if standing.void and _voided_by_another(backfill, standing):
         return None
-    found = corrections_of(standing.event.customer_id, event_id=standing.event.id)
+    found = corrections_of(standing.event)
     # A repayment counts as what stood before it.
     said = list(found.exclude(kind=Correction.Kind.REPAY))
     others = {each.backfill_id or backfill.id for each in said} - {backfill.id}

@@ -24,7 +24,7 @@ from metering.domain.prices import PriceUnknown
 from metering.domain.shapes.tokens import with_our_names
 from metering.models import Backfill, Correction, StagedEvent, UsageEvent
 from metering.operations.repaying import REASON_MAX
-from metering.queries.meters import all_terms, meters_of_type
+from metering.queries.meters import terms_since
 from metering.queries.retention import gone_before
 from metering.queries.usage import EventsGone
 
@@ -104,7 +104,7 @@ def open_backfill(
     customers = sorted(set(customer_ids))
     if not 1 <= len(customers) <= CUSTOMERS_MAX:
         raise BackfillInvalid("customers", f"a backfill is of 1 to {CUSTOMERS_MAX:,} customers")
-    if not meters_of_type(event_type).exists():
+    if not terms_since(event_type, start_at):
         raise BackfillInvalid("event_type", f"no meter counts events of type {event_type!r}")
     with transaction.atomic():
         made = Backfill.objects.create(
@@ -126,7 +126,8 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
     """Take up to EVENTS_AT_ONCE events, each with its own fate; nothing counts yet.
 
     An event that was supplied before is a duplicate; with another body it is rejected. What an
-    event counts as is settled here, by the meters' terms of its time. Raises BackfillUnknown,
+    event counts as is settled here, by the meters and their terms of its time: also on one that
+    was archived since. Raises BackfillUnknown,
     BackfillNotOpen, BackfillInvalid.
     """
     if not 1 <= len(events) <= EVENTS_AT_ONCE:
@@ -135,7 +136,7 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
         backfill = _locked(backfill_id)
         if backfill.status != Backfill.Status.OPEN:
             raise BackfillNotOpen(f"The backfill is {backfill.get_status_display().lower()}.")
-        terms = all_terms(meters_of_type(backfill.event_type))
+        terms = terms_since(backfill.event_type, backfill.start_at)
         found = [_staged(backfill, each, terms, index) for index, each in enumerate(events)]
         rejected = [each for each in found if isinstance(each, Refused)]
         rows = {index: each for index, each in enumerate(found) if isinstance(each, StagedEvent)}
@@ -180,13 +181,13 @@ def revert(backfill_id: int, *, actor: str, now: datetime) -> Backfill:
         if backfill.status in {Backfill.Status.REVERTING, Backfill.Status.REVERTED}:
             return backfill
         if backfill.status == Backfill.Status.OPEN:
-            StagedEvent.objects.filter(
+            backfill.dropped, _ = StagedEvent.objects.filter(
                 customer_id__in=backfill.customers, backfill_id=backfill.id
             ).delete()
             backfill.status, backfill.reverted_at = Backfill.Status.REVERTED, now
         else:
             _refuse_to_undo_what_is_gone(backfill)
-            backfill.status = Backfill.Status.REVERTING
+            backfill.status, backfill.customers_done = Backfill.Status.REVERTING, 0
             backfill.closed_at = backfill.closed_at or now
         backfill.changed_at = now
         backfill.save()
@@ -216,7 +217,10 @@ def _refuse_to_undo_what_is_gone(backfill: Backfill) -> None:
             ~Exists(events.filter(id=OuterRef("id"))), **here, outcome__in=changed
         ).exists()
         or Correction.objects.filter(
-            ~Exists(events.filter(id=OuterRef("event_id"))), **here
+            ~Exists(
+                events.filter(id=OuterRef("event_id"), received_month=OuterRef("received_month"))
+            ),
+            **here,
         ).exists()
     ):
         raise EventsGone(f"Events before {gone:%F %T}Z that it changed were dropped.")

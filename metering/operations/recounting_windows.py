@@ -23,7 +23,7 @@ from metering.models import Balance, EffectiveEvent, Rollup
 from metering.operations.repaying import LONG_AGO, Touched, Window, release, settle
 from metering.operations.rerolling import SPAN_MAX, reroll
 from metering.queries.retention import gone_before
-from metering.queries.usage import usage_total
+from metering.queries.usage import refuse_what_is_gone, usage_total
 
 
 class Count(NamedTuple):
@@ -59,6 +59,8 @@ def count_window(
                 },
             )
             (members,) = cursor.fetchone()
+        # After the statement: what was dropped in between is known only then.
+        refuse_what_is_gone([(from_at, min(first, end_at)), (max(last, first), end_at)])
         return Count(int(members), None)
     used = usage_total(customer_id, meter_id=meter_id, start_at=from_at, end_at=end_at)
     if kind is not Aggregation.LATEST:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Max
 
 from accounts.domain import ids
 from metering.domain.account import Account, BalanceKey, Terms
@@ -244,15 +244,15 @@ def supersede(
 ) -> Correction:
     """Put a correction in force in the place of what stood."""
     event, current = standing.event, standing.correction
+    of_the_id = Correction.objects.filter(customer_id=event.customer_id, event_id=event.id)
     if current is not None:
         # `update` and not `save`: a correction is found by its customer, event and number.
-        Correction.objects.filter(
-            customer_id=event.customer_id, event_id=event.id, number=current.number
-        ).update(superseded_at=now)
+        of_the_id.filter(number=current.number).update(superseded_at=now)
     return Correction.objects.create(
         customer_id=event.customer_id,
         event_id=event.id,
-        number=1 if current is None else current.number + 1,
+        received_month=event.received_month,
+        number=1 + (of_the_id.aggregate(last=Max("number"))["last"] or 0),
         kind=kind,
         occurred_at=event.occurred_at,
         usage=dict(usage),

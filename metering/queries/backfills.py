@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Func, QuerySet
+from django.db.models import Count, Exists, Func, OuterRef, QuerySet
 
-from metering.models import Backfill, EffectiveEvent, Meter, StagedEvent
+from metering.models import Backfill, Correction, EffectiveEvent, Meter, StagedEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many events were supplied to a backfill, and what became of them."""
+    """How many events were supplied to a backfill, and what became of them and of others.
+
+    `voided`: were there and not supplied again; `restored`: of these, brought back when it was
+    undone. `dropped`: supplied, and never counted because it was reverted while it was open.
+    """
 
     supplied: int
     waiting: int
@@ -21,6 +25,9 @@ class Progress:
     same: int
     refused: int
     undone: int
+    voided: int
+    restored: int
+    dropped: int
 
 
 def backfill_by_id(backfill_id: int) -> Backfill | None:
@@ -29,11 +36,20 @@ def backfill_by_id(backfill_id: int) -> Backfill | None:
 
 
 def progress_of(backfill_id: int) -> Progress:
-    """How far it is. What it voided because it was not supplied again is not in these."""
-    customers = Backfill.objects.values_list("customers", flat=True).get(id=backfill_id)
+    """How far it is."""
+    customers, dropped = Backfill.objects.values_list("customers", "dropped").get(id=backfill_id)
     rows = StagedEvent.objects.filter(customer_id__in=customers, backfill_id=backfill_id)
     counts = dict(
         rows.values_list("outcome").annotate(events=Count("id")).values_list("outcome", "events")
+    )
+    supplied = StagedEvent.objects.filter(
+        customer_id=OuterRef("customer_id"), backfill_id=backfill_id, id=OuterRef("event_id")
+    )
+    others = Correction.objects.filter(
+        ~Exists(supplied), customer_id__in=customers, backfill_id=backfill_id
+    )
+    fixes = dict(
+        others.values_list("kind").annotate(events=Count("*")).values_list("kind", "events")
     )
     outcome = StagedEvent.Outcome
     return Progress(
@@ -44,6 +60,9 @@ def progress_of(backfill_id: int) -> Progress:
         same=counts.get(outcome.SAME, 0),
         refused=counts.get(outcome.REFUSED, 0),
         undone=counts.get(outcome.UNDONE, 0),
+        voided=fixes.get(Correction.Kind.VOID, 0),
+        restored=fixes.get(Correction.Kind.RESTORE, 0),
+        dropped=dropped,
     )
 
 

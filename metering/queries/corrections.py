@@ -48,25 +48,31 @@ class InForce:
 
 
 def in_force(customer_id: int, *, event_ids: Iterable[UUID]) -> dict[UUID, InForce]:
-    """The events with these ids, those that exist, with the corrections in force."""
+    """The events with these ids, those that exist, with the corrections in force.
+
+    Of an id that came again after its repeats are known it is the last event.
+    """
     found = UsageEvent.objects.filter(customer_id=customer_id, id__in=list(event_ids))
+    found = found.order_by("received_month")
     return {each.event.id: each for each in as_in_force(customer_id, events=list(found))}
 
 
 def as_in_force(customer_id: int, *, events: Sequence[UsageEvent]) -> list[InForce]:
     """These events of the customer, in their order, with the corrections in force."""
     fixes = {
-        each.event_id: each
+        (each.event_id, each.received_month): each
         for each in Correction.objects.filter(
             customer_id=customer_id, event_id__in=[each.id for each in events], superseded_at=None
         )
     }
-    return [InForce(event, fixes.get(event.id)) for event in events]
+    return [InForce(event, fixes.get((event.id, event.received_month))) for event in events]
 
 
-def corrections_of(customer_id: int, *, event_id: UUID) -> QuerySet[Correction]:
+def corrections_of(event: UsageEvent) -> QuerySet[Correction]:
     """Every correction of an event, the first one first."""
-    return Correction.objects.filter(customer_id=customer_id, event_id=event_id).order_by("number")
+    return Correction.objects.filter(
+        customer_id=event.customer_id, event_id=event.id, received_month=event.received_month
+    ).order_by("number")
 
 
 def corrected_since(customer_id: int, *, at: datetime) -> datetime | None:

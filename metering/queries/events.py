@@ -101,8 +101,12 @@ def events(
 
 
 def event_fate(customer_id: int, *, event_id: UUID) -> EventFate | None:
-    """What became of an event: meters, buckets, balances, hold; None where there is no such."""
-    event = UsageEvent.objects.filter(customer_id=customer_id, id=event_id).first()
+    """What became of an event: meters, buckets, balances, hold; None where there is no such.
+
+    Of an id that came again after its repeats are known it is the last event.
+    """
+    found = UsageEvent.objects.filter(customer_id=customer_id, id=event_id)
+    event = found.order_by("-received_month").first()
     if event is None:
         return None
     (standing,) = as_in_force(customer_id, events=[event])
@@ -115,7 +119,7 @@ def event_fate(customer_id: int, *, event_id: UUID) -> EventFate | None:
         standing=standing,
         meters=fates,
         hold=Hold.objects.filter(customer_id=customer_id, id=event_id).first(),
-        corrections=list(corrections_of(customer_id, event_id=event_id)),
+        corrections=list(corrections_of(event)),
         backfill_id=_backfill_of(event),
         stopped=_stopped(standing, fates),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,25 @@ def meters_of_type(event_type: str) -> QuerySet[Meter]:
     """The meters in use that count events of this type, in any version."""
     of_type = Q(event_type=event_type) | Q(versions__event_type=event_type)
     return Meter.objects.filter(of_type, archived_at=None).distinct()
+
+
+def terms_since(event_type: str, start_at: datetime) -> list[MeterTerms]:
+    """The terms by which events of this type counted at `start_at` or later.
+
+    Those of a meter that was archived since end with its archiving; one that was archived by then
+    has none.
+    """
+    of_type = Q(event_type=event_type) | Q(versions__event_type=event_type)
+    in_use = Q(archived_at=None) | Q(archived_at__gt=start_at)
+    meters = {each.id: each for each in Meter.objects.filter(of_type, in_use).distinct()}
+    found = []
+    for terms in all_terms(meters.values()):
+        archived_at = meters[terms.id].archived_at
+        if archived_at is None or (terms.until_at is not None and terms.until_at <= archived_at):
+            found.append(terms)
+        elif terms.from_at is None or terms.from_at < archived_at:
+            found.append(replace(terms, until_at=archived_at))
+    return found
 
 
 def terms_of(meter: Meter, *, at: datetime | None = None) -> MeterTerms:

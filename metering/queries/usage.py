@@ -121,20 +121,17 @@ def _asked(
     }
 
 
-def _refuse_what_is_gone(asked: dict[str, Any]) -> None:
-    """To be called after the statement: what was dropped in between is known only then."""
-    edges = [
-        edge
-        for edge in (
-            (asked["head_from"], asked["head_to"]),
-            (asked["tail_from"], asked["tail_to"]),
-        )
-        if edge[0] < edge[1]
-    ]
-    if not edges:
+def refuse_what_is_gone(edges: Iterable[tuple[datetime, datetime]]) -> None:
+    """Raises EventsGone where events of one of these parts of hours may have been dropped.
+
+    To be called after the statement that reads them: what was dropped in between is known only
+    then.
+    """
+    asked = [edge for edge in edges if edge[0] < edge[1]]
+    if not asked:
         return
     gone = gone_before()
-    for first, last in edges:
+    for first, last in asked:
         if gone is not None and first < gone:
             raise EventsGone(
                 f"The events before {gone:%Y-%m-%d} are dropped: {first:%FT%T}Z to {last:%FT%T}Z"
@@ -146,7 +143,9 @@ def _rows(name: str, asked: dict[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statements.load(name), asked)
         rows = list(cursor.fetchall())
-    _refuse_what_is_gone(asked)
+    refuse_what_is_gone(
+        [(asked["head_from"], asked["head_to"]), (asked["tail_from"], asked["tail_to"])]
+    )
     return rows
 
 

@@ -4,7 +4,8 @@ SELECT event.customer_id, event.id,
        (to_jsonb(event) || jsonb_build_object('corrections', (
            SELECT coalesce(jsonb_agg(to_jsonb(fix) ORDER BY fix.number), '[]')
              FROM metering_correction AS fix
-            WHERE fix.customer_id = event.customer_id AND fix.event_id = event.id)))::text
+            WHERE fix.customer_id = event.customer_id AND fix.event_id = event.id
+              AND fix.received_month = event.received_month)))::text
   FROM metering_usageevent AS event
  WHERE event.received_month >= %(month)s AND event.received_month < %(end)s
    AND (event.customer_id, event.id) > (%(after_customer)s::bigint, %(after_id)s::uuid)

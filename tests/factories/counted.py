@@ -14,6 +14,8 @@ from accounts.operations.versions import bump
 from metering.domain.aggregates import total_of
 from metering.domain.counting import event_key, fingerprint, usage_of
 from metering.domain.meters import Aggregation
+from metering.domain.spans import month_of
+from metering.domain.windows import add_months
 from metering.models import Balance, Correction, Meter, UsageEvent, WindowMember
 from metering.operations.checking import broken_invariants
 from metering.operations.recounting import Recounting
@@ -27,10 +29,19 @@ _numbers = itertools.count(1)
 
 
 def happen(
-    customer: Customer, *meters: Meter, at: datetime = NOW, as_gate: bool = True, **properties: Any
+    customer: Customer,
+    *meters: Meter,
+    at: datetime = NOW,
+    as_gate: bool = True,
+    external_id: str = "",
+    months_ago: int = 0,
+    **properties: Any,
 ) -> UsageEvent:
-    """An event of the meters' type. `as_gate`: who pays is written as short as the gate does."""
-    external_id = f"happened-{next(_numbers)}"
+    """An event of the meters' type. `as_gate`: who pays is written as short as the gate does.
+
+    `months_ago`: in which month it is kept as received, 0 or 1.
+    """
+    external_id = external_id or f"happened-{next(_numbers)}"
     type_ = meters[0].event_type
     usage = usage_of(all_terms(meters), type=type_, properties=properties, at=at)
     kept = {str(meter_id): counted for meter_id, counted in usage.items()}
@@ -43,7 +54,8 @@ def happen(
         event = UsageEvent.objects.create(
             customer_id=customer.id,
             id=event_key("test", external_id),
-            received_month=datetime.now(UTC).date().replace(day=1),  # a partition that exists
+            # A partition that exists.
+            received_month=add_months(month_of(datetime.now(UTC)), -months_ago).date(),
             source="test",
             external_id=external_id,
             type=type_,
@@ -62,11 +74,11 @@ def standing(customer: Customer, meter: Meter) -> list[tuple[datetime, int | str
     """What the customer's events count as on the meter, told from events and corrections alone."""
     number = str(meter.id)
     fixes = {
-        each.event_id: each.usage
+        (each.event_id, each.received_month): each.usage
         for each in Correction.objects.filter(customer_id=customer.id).order_by("number")
     }
     usages = (
-        (event.occurred_at, fixes.get(event.id, event.usage))
+        (event.occurred_at, fixes.get((event.id, event.received_month), event.usage))
         for event in UsageEvent.objects.filter(customer_id=customer.id)
     )
     return [(at, usage[number]) for at, usage in usages if number in usage]

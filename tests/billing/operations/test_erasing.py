@@ -66,8 +66,9 @@ def a_person() -> tuple[Customer, list[Meter]]:
             value = f"{SECRET}-{number % 3}" if meter.aggregation == "unique" else number + 1
             event = count_on(customer, meter, value, at=at, properties=kept)
     Correction.objects.create(
-        customer_id=customer.id, event_id=event.id, number=1, kind="amend",
-        occurred_at=event.occurred_at, usage=event.usage, properties=kept, reason=SECRET,
+        customer_id=customer.id, event_id=event.id, received_month=event.received_month,
+        number=1, kind="amend", occurred_at=event.occurred_at, usage=event.usage, properties=kept,
+        reason=SECRET,
         actor="opk_1", at=NOW,
     )  # fmt: skip
     roll_up(limit=20)  # the rest waits

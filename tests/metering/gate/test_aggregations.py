@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from metering.gate.filling import look_for_members
 from metering.models import Balance, Meter, UsageEvent
 from metering.operations.checking import broken_invariants
 from metering.operations.defining import change_meter, define_meter
@@ -182,6 +183,40 @@ def test_members_at_the_check_count_once_each(world: World, metered: Meters) -> 
         other.stop()
     assert got == [200, 402, 200]
     assert world.balance(meter) == (2, 0)
+
+
+def test_members_past_what_a_gate_remembers_count_once_each(
+    world: World, metered: Meters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metering.domain.account.MEMBERS_KNOWN", 3)
+    meter = metered("unique")
+    users = [f"u{n}" for n in range(12)]
+    for place, user in enumerate(users + users[::-1]):
+        body = {"meter": meter.key, "properties": {"user": user}}
+        assert consumed(world, f"c{place}", **body) == 200
+        engine: Any = world.gate.gate._engine
+        (account,) = engine._copies._accounts.values()
+        assert sum(map(len, account.members.values())) <= 3
+    assert world.balance(meter) == (12, 0)
+
+
+def test_a_copy_that_changes_after_members_were_looked_up_is_looked_up_again(
+    world: World, metered: Meters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, landed = metered("unique"), 0
+    body = {"meter": meter.key, "properties": {"user": "ann"}}
+    assert consumed(world, "before", **body) == 200
+
+    async def look(calls: Any, copies: Any, store: Any, **others: Any) -> None:
+        nonlocal landed
+        await look_for_members(calls, copies, store, **others)
+        if not landed:  # another flight lands just now
+            copies.keep(copies.of(calls[0].reference).without_members())
+            landed += 1
+
+    monkeypatch.setattr("metering.gate.engine.look_for_members", look)
+    assert consumed(world, "after", **body) == 200
+    assert (landed, world.balance(meter)) == (1, (1, 0))
 
 
 @pytest.mark.parametrize("kind", ["max", "latest", "unique"])

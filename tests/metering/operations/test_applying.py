@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Customer
 from metering.models import Backfill, Correction, Meter, RetiredMonth, UsageEvent
 from metering.operations.backfilling import Supplied, close, revert, supply
 from metering.operations.granting import grant
+from metering.queries.backfills import progress_of
 from metering.queries.usage import EventsGone
 from tests.factories.backfills import BY, DAY, START, applied, backfill, event
 from tests.factories.counted import books_of, happen
@@ -142,3 +145,66 @@ def test_what_began_after_the_dropped_months_is_undone(customer: Customer, meter
     revert(found.id, **BY)
     applied()
     assert books_of(customer, meter) == {meter.key: 0}
+
+
+def test_an_id_that_came_again_is_replaced_and_put_back_as_both_events(
+    customer: Customer, meter: Meter
+) -> None:
+    for months_ago, tokens in ((1, 10), (0, 100)):
+        happen(customer, meter, at=START, external_id="again", months_ago=months_ago, tokens=tokens)
+    found = replaced(customer, meter, event(customer, 1, 6))
+    assert books_of(customer, meter) == {meter.key: 6}
+    assert progress_of(found.id).voided == 2
+    revert(found.id, **BY)
+    applied(limit=1)
+    assert books_of(customer, meter) == {meter.key: 110}
+    assert progress_of(found.id).restored == 2
+    same = event(customer, 0, 7, source="test", external_id="again")
+    found = replaced(customer, meter, same)  # the last one of the id is meant
+    assert books_of(customer, meter) == {meter.key: 17}
+    revert(found.id, **BY)
+    applied(limit=1)
+    assert books_of(customer, meter) == {meter.key: 110}
+
+
+@pytest.mark.parametrize("mode", [Backfill.Mode.ADD, Backfill.Mode.REPLACE])
+def test_work_grows_with_the_customers_and_not_with_their_square(
+    meter: Meter, mode: Backfill.Mode
+) -> None:
+    customers = [make_customer() for _ in range(12)]
+    for each in customers:
+        make_entitlement(each, meter)
+    found = backfill(customers[0], meter, mode=mode, customer_ids=[each.id for each in customers])
+    supply(found.id, events=[event(each, 1, 5) for each in customers])
+    close(found.id, **BY)
+
+    def queries_of_a_piece() -> int:
+        with CaptureQueriesContext(connection) as said:
+            assert applied(pieces=1) == 1
+        return len(said)
+
+    taken = [queries_of_a_piece() for _ in customers]
+    assert max(taken[1:]) == min(taken[1:])
+    assert applied(pieces=1) == 0
+    found.refresh_from_db()
+    assert (found.status, found.customers_done) == ("closed", 0)
+    revert(found.id, **BY)
+    taken = [queries_of_a_piece() for _ in customers]
+    assert max(taken[1:]) == min(taken[1:])
+    applied()
+    assert all(books_of(each, meter) == {meter.key: 0} for each in customers)
+
+
+def test_it_is_undone_from_the_first_customer_on(meter: Meter) -> None:
+    customers = [make_customer() for _ in range(3)]
+    for each in customers:
+        make_entitlement(each, meter)
+    found = backfill(customers[0], meter, customer_ids=[each.id for each in customers])
+    supply(found.id, events=[event(each, 1, 5) for each in customers])
+    close(found.id, **BY)
+    assert applied(pieces=2) == 2
+    revert(found.id, **BY)
+    assert applied() == 2
+    assert all(books_of(each, meter) in ({meter.key: 0}, {}) for each in customers)
+    found.refresh_from_db()
+    assert found.status == "reverted"

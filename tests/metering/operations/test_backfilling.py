@@ -29,6 +29,8 @@ from metering.operations.backfilling import (
     supply,
 )
 from metering.operations.correcting import amend, void
+from metering.operations.defining import change_meter
+from metering.queries.backfills import progress_of
 from metering.queries.usage import EventsGone
 from tests.factories.backfills import BY, DAY, END, START, applied, backfill, event, outcomes
 from tests.factories.counted import books_of, happen
@@ -200,6 +202,7 @@ def test_one_that_is_dropped_leaves_nothing(customer: Customer, meter: Meter) ->
     supply(found.id, events=[event(customer, 1)])
     done = revert(found.id, **BY)
     assert (done.status, done.reverted_at) == ("reverted", NOW)
+    assert (progress_of(found.id).supplied, progress_of(found.id).dropped) == (0, 1)
     assert revert(found.id, **BY).status == "reverted"
     assert applied() == 0
     assert not StagedEvent.objects.exists()
@@ -232,6 +235,7 @@ def test_what_is_not_supplied_again_is_replaced(customer: Customer, meter: Meter
     fix = Correction.objects.get(event_id=gone.id)
     assert (fix.kind, fix.backfill_id, fix.reason) == ("void", found.id, "the gateway was down")
     assert not Correction.objects.filter(event_id__in=[kept.id, outside.id]).exists()
+    assert (progress_of(found.id).voided, progress_of(found.id).restored) == (1, 0)
     revert(found.id, **BY)
     assert revert(found.id, **BY).status == "reverting"
     applied(limit=1)
@@ -239,8 +243,30 @@ def test_what_is_not_supplied_again_is_replaced(customer: Customer, meter: Meter
     found.refresh_from_db()
     assert (found.status, found.reverted_at) == ("reverted", NOW)
     assert outcomes(found).count("undone") == 2
+    assert (progress_of(found.id).undone, progress_of(found.id).restored) == (2, 1)
     assert Correction.objects.get(event_id=gone.id, superseded_at=None).kind == "restore"
     assert applied() == 0
+
+
+def test_usage_of_a_meter_that_was_archived_since_is_not_lost(customer: Customer) -> None:
+    meter = make_meter()
+    make_entitlement(customer, meter)
+    for effective_at, dimension in ((START + DAY / 2, "model"), (START + 2 * DAY, "region")):
+        change_meter(
+            meter.id, dimensions=[dimension], effective_at=effective_at, ahead=timedelta(),
+            actor="opk_1", now=START - DAY,
+        )  # fmt: skip
+    happen(customer, meter, at=START, tokens=5)
+    archived_at = START + DAY
+    Meter.objects.update(archived_at=archived_at)
+    found = backfill(customer, meter, mode=Backfill.Mode.REPLACE)
+    times = {6: START, 1: archived_at - DAY / 4, 7: archived_at, 8: START + 3 * DAY}
+    supply(found.id, events=[event(customer, n, n, at=at) for n, at in times.items()])
+    close(found.id, **BY)
+    applied()
+    assert books_of(customer, meter) == {meter.key: 7}  # none of when it was archived already
+    with pytest.raises(BackfillInvalid, match="no meter counts events"):
+        backfill(customer, meter, start_at=archived_at)
 
 
 def test_an_event_of_the_same_id_that_is_another_one_stays(

@@ -28,7 +28,10 @@ from metering.operations.correcting import (
     void,
 )
 from metering.operations.rolling_up import roll_up
+from metering.queries.corrections import as_in_force
+from metering.queries.events import event_fate
 from metering.queries.usage import usage, usage_total
+from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter, report
 from tests.metering.gate.books import broken
 
@@ -343,3 +346,25 @@ def test_the_database_keeps_one_correction_in_force(customer: Customer, meter: M
             [customer.id, event.id],
         )
         assert cursor.fetchall() == [("{}", None, 1)]
+
+
+def test_an_id_that_came_again_is_corrected_as_the_event_it_is(
+    customer: Customer, meter: Meter
+) -> None:
+    first = happen(customer, meter, external_id="again", months_ago=1, tokens=10)
+    correct(first, 4)
+    second = happen(customer, meter, external_id="again", tokens=100)
+    assert first.id == second.id
+    assert books_of(customer, meter) == {meter.key: 104}
+    assert [each.usage for each in as_in_force(customer.id, events=[first, second])] == [
+        {str(meter.id): 4},
+        {str(meter.id): 100},
+    ]
+    assert (correct(second, 50).number, books_of(customer, meter)) == (2, {meter.key: 54})
+    gone(second)
+    assert books_of(customer, meter) == {meter.key: 4}
+    fate = event_fate(customer.id, event_id=second.id)
+    assert fate is not None
+    assert fate.event.received_month == second.received_month
+    assert [each.number for each in fate.corrections] == [2, 3]
+    assert broken(customer.id) == []

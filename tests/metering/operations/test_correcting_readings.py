@@ -11,6 +11,7 @@ from django.db import transaction
 
 from accounts.models import Customer
 from accounts.operations.versions import bump
+from metering.domain.meters import Aggregation
 from metering.models import (
     Balance,
     Correction,
@@ -19,14 +20,16 @@ from metering.models import (
     RetiredMonth,
     UsageBatch,
     UsageEvent,
+    WindowMember,
 )
 from metering.operations.correcting import CorrectionInvalid, amend, moments, put, void
 from metering.operations.pricing import activate_prices, create_price_table, draft_prices
 from metering.operations.recounting import Recounting
+from metering.operations.recounting_windows import count_window
 from metering.operations.rerolling import RangeInvalid
 from metering.operations.rolling_up import roll_up, roll_up_days
 from metering.queries.corrections import in_force
-from metering.queries.usage import usage
+from metering.queries.usage import EventsGone, usage
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter
 
@@ -372,3 +375,25 @@ def test_a_reading_from_before_the_right(customer: Customer) -> None:
     event = reads(customer, meter, 5, at=NOW - timedelta(days=70))
     correct(event, 6)
     assert books_of(customer, meter) == {}
+
+
+def test_members_of_part_of_an_hour_are_not_forgotten_with_its_events(customer: Customer) -> None:
+    meter = make_meter(aggregation="unique", value_property="user")
+    start = NOW.replace(minute=0, second=0, microsecond=0) - timedelta(days=2)
+    make_entitlement(customer, meter, window="day", anchor_at=start + timedelta(minutes=30))
+    ann = happen(customer, meter, at=start + timedelta(minutes=40), user="ann")
+    happen(customer, meter, at=start + timedelta(hours=5), user="bob")
+    roll_up(limit=10)
+    RetiredMonth.objects.create(month=NOW.date().replace(day=1), detached_at=NOW)
+    UsageEvent.objects.filter(id=ann.id).delete()
+    before = list(WindowMember.objects.values()), list(Balance.objects.values())
+    row = Balance.objects.get(customer=customer, start_at=start + timedelta(minutes=30))
+    bump(customer.id)
+    with pytest.raises(EventsGone), transaction.atomic():
+        count_window(
+            customer.id,
+            key=(meter.id, "day", row.start_at),
+            kind=Aggregation.UNIQUE,
+            end_at=row.end_at,
+        )
+    assert (list(WindowMember.objects.values()), list(Balance.objects.values())) == before

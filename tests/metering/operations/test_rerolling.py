@@ -39,6 +39,7 @@ def void(event: UsageEvent) -> None:
     Correction.objects.create(
         customer_id=event.customer_id,
         event_id=event.id,
+        received_month=event.received_month,
         number=1,
         kind="void",
         occurred_at=event.occurred_at,

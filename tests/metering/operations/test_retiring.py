@@ -63,6 +63,7 @@ def test_a_month_is_exported_detached_and_dropped(tmp_path: Path) -> None:
     Correction.objects.create(
         customer_id=customer.id,
         event_id=events[0].id,
+        received_month=events[0].received_month,
         number=1,
         kind="void",
         occurred_at=events[0].occurred_at,
