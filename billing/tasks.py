@@ -10,7 +10,16 @@ from typing import Final
 from celery import shared_task
 from django.utils import timezone
 
-from billing.operations import checking, closing, dunning, issuing, migrating, overriding, retiring
+from billing.operations import (
+    checking,
+    closing,
+    dunning,
+    issuing,
+    migrating,
+    overriding,
+    retiring,
+    thresholds,
+)
 from billing.payments import inbox, mirroring, pushing, retracting
 
 BATCH: Final = 200
@@ -32,6 +41,12 @@ def advance_subscriptions(**_: object) -> None:
 def close_periods(**_: object) -> None:
     """Draft the invoices of periods that are over, and begin the next ones."""
     closing.close_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.bill_thresholds")
+def bill_thresholds(**_: object) -> None:
+    """Bill usage that reached its threshold before its period ends."""
+    thresholds.bill_thresholds(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.apply_overrides")

@@ -78,6 +78,7 @@ BEAT: dict[str, float] = {
     "billing.process_stripe_events": min(TICK, 5.0),
     "billing.advance_subscriptions": TICK,
     "billing.close_periods": TICK,
+    "billing.bill_thresholds": TICK,
     "billing.apply_overrides": min(TICK, 10.0),
     "billing.migrate_customers": min(TICK, 10.0),
     "billing.issue_invoices": TICK,

@@ -45,7 +45,7 @@ class VersionsInPlan(ShownTable):
 
     model = PlanVersion
     fields = ("number", "state", "currency", "interval", "fee", "minimum", "trial_days")
-    fields += ("grace_days", "activated_at", "archived_at")  # type: ignore[assignment]
+    fields += ("billing_threshold", "grace_days", "activated_at", "archived_at")  # type: ignore[assignment]
     ordering = ("-number",)
     show_change_link = True
 

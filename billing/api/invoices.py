@@ -94,6 +94,7 @@ class InvoiceShape(serializers.Serializer[Invoice]):
     amount_due = serializers.IntegerField()
     amount_paid = serializers.IntegerField()
     period = PeriodShape(source="*")
+    interim = serializers.SerializerMethodField()
     created_at = InstantField()
     issued_at = InstantField(allow_null=True)
     due_at = InstantField(allow_null=True)
@@ -108,6 +109,10 @@ class InvoiceShape(serializers.Serializer[Invoice]):
     next_attempt_at = InstantField(allow_null=True)
     failure_code = TextOrNull(lambda invoice: invoice.failure_code)
     lines = serializers.SerializerMethodField()
+
+    def get_interim(self, invoice: Invoice) -> bool:
+        """Whether it bills usage of a period that went on."""
+        return bool(invoice.basis.get("interim"))
 
     def get_lines(self, invoice: Invoice) -> list[dict[str, Any]]:
         """The lines in the order in which people read them; they sum up to `total`."""

@@ -100,6 +100,7 @@ class NewVersion(StrictSerializer):
     trial_days = WholeField(most=DAYS_MAX, required=False)
     grace_days = WholeField(most=DAYS_MAX, required=False)
     minimum = WholeField(most=AMOUNT_MAX, required=False)
+    billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
     seats = SeatsBody(required=False, allow_null=True)
     entitlements = EntitlementBody(many=True, required=False)
     activate = FlagField(required=False)
@@ -117,7 +118,7 @@ class NewPlan(NewVersion):
 def terms_in(asked: dict[str, Any]) -> VersionTerms:
     """Take the terms of a version out of a validated body."""
     names = ["currency", "interval", "fee", "trial_days", "grace_days", "minimum", "seats"]
-    names.append("entitlements")
+    names += ["billing_threshold", "entitlements"]
     return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
 
 
@@ -170,6 +171,7 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
     trial_days = WholeField()
     grace_days = WholeField()
     minimum = WholeField()
+    billing_threshold = WholeField(allow_null=True)
     seats = SeatsBody(allow_null=True)
     created_at = InstantField()
     activated_at = InstantField(allow_null=True)

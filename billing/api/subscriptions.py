@@ -24,7 +24,8 @@ from billing.api.invoices import DraftShape, PeriodShape
 from billing.domain.plan_changes import ChangeWhen
 from billing.domain.seats import SEATS_MAX
 from billing.models import PlanVersion, Subscription
-from billing.operations import changing, seating, subscribing
+from billing.operations import changing, seating, subscribing, thresholds
+from billing.operations.plan_shapes import AMOUNT_MAX
 from billing.queries.subscriptions import subscriptions
 
 WHENS = tuple(each.value for each in ChangeWhen)
@@ -42,6 +43,8 @@ class SubscriptionShape(serializers.Serializer[Subscription]):
     )
     seats = serializers.IntegerField()
     pending_seats = serializers.IntegerField(allow_null=True)
+    billing_threshold = serializers.IntegerField(allow_null=True)
+    billed_until_at = InstantField(allow_null=True)
     status = serializers.ChoiceField(Subscription.Status.values)
     collection = serializers.ChoiceField(Subscription.Collection.values)
     current_period = PeriodShape(source="*")
@@ -89,6 +92,12 @@ class Seats(StrictSerializer):
 
     seats = WholeField(least=1, most=SEATS_MAX)
     when = serializers.ChoiceField(WHENS, required=False, allow_null=True)
+
+
+class Threshold(StrictSerializer):
+    """What usage may come to before it is billed, in minor units; null: what the plan says."""
+
+    amount = WholeField(least=1, most=AMOUNT_MAX, allow_null=True)
 
 
 class Cancellation(StrictSerializer):
@@ -153,6 +162,20 @@ class ChangePlan(ManagementView):
             found.id, **_change(self.body(Change)), actor=self.actor, now=self.now
         )
         return _answer(changed)
+
+
+class SetThreshold(ManagementView):
+    """A billing threshold of one subscription."""
+
+    scopes = {"POST": "subscriptions:write"}
+
+    @describe("Set a billing threshold", body=Threshold, answer=SubscriptionShape)
+    def post(self, request: Request, subscription: str) -> Response:  # noqa: ARG002
+        """Bill usage as soon as it comes to this amount, and the rest when the period ends."""
+        found = subscription_of(subscription)
+        asked = self.body(Threshold)
+        made = thresholds.set_billing_threshold(found.id, **asked, actor=self.actor, now=self.now)
+        return _answer(made)
 
 
 class PreviewChange(ManagementView):

@@ -44,6 +44,9 @@ urlpatterns = [
     path("subscriptions/<str:subscription>", subscriptions.OneSubscription.as_view()),
     path("subscriptions/<str:subscription>/change", subscriptions.ChangePlan.as_view()),
     path("subscriptions/<str:subscription>/seats", subscriptions.ChangeSeats.as_view()),
+    path(
+        "subscriptions/<str:subscription>/billing-threshold", subscriptions.SetThreshold.as_view()
+    ),
     path("subscriptions/<str:subscription>/change/preview", subscriptions.PreviewChange.as_view()),
     path("subscriptions/<str:subscription>/pause", subscriptions.PauseSubscription.as_view()),
     path("subscriptions/<str:subscription>/resume", subscriptions.ResumeSubscription.as_view()),

@@ -92,6 +92,8 @@ def _buyer(invoice: Invoice) -> Party:
 def _facts(invoice: Invoice) -> Iterable[Pair]:
     yield Pair("Status", _status(invoice))
     yield Pair("Period", f"{_day(invoice.period_start_at)} to {_day(invoice.period_end_at)}")
+    if invoice.basis.get("interim"):
+        yield Pair("Interim", "The usage so far; the invoice of the period's end has the rest")
     if invoice.issued_at:
         yield Pair("Issued", _day(invoice.issued_at))
     if invoice.paid_at:

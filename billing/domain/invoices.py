@@ -200,18 +200,20 @@ def assemble(
     adjustments: Sequence[LineDraft] = (),
     carried: Iterable[CarriedAmount] = (),
     minimum: int = 0,
+    spent_before: int = 0,
     credit_available: int = 0,
 ) -> InvoiceDraft:
     """The invoice of one period.
 
-    ``fees`` (with prorations) and ``usage`` count toward the plan's ``minimum``; what is
-    missing becomes one line. Adjustments of earlier periods, discounts and ``carried``
+    ``fees`` (with prorations) and ``usage`` count toward the plan's ``minimum``, and so does
+    what interim invoices of the period billed (``spent_before``); what is missing becomes one
+    line. Adjustments of earlier periods, discounts and ``carried``
     amounts come on top and do not count. Of ``credit_available`` as much is used as there is
     to pay, as a negative line; read it back with ``total_of(LineKind.CREDIT)``.
     """
     currency_of(currency)
     lines = [*fees, *usage]
-    spent = sum(line.amount for line in lines)
+    spent = spent_before + sum(line.amount for line in lines)
     if missing := minimum_shortfall(spent, minimum=minimum):
         lines.append(_minimum_line(missing, spent=spent, currency=currency, period=period))
     lines += adjustments

@@ -14,7 +14,17 @@ from typing import Any, Final
 PLANS_MAX: Final = 500
 _NAMED: Final = {"name": str, "description": str, "public": bool}
 _TERMS: Final = frozenset(
-    {"currency", "interval", "fee", "trial_days", "grace_days", "minimum", "seats", "entitlements"}
+    {
+        "currency",
+        "interval",
+        "fee",
+        "trial_days",
+        "grace_days",
+        "minimum",
+        "billing_threshold",
+        "seats",
+        "entitlements",
+    }
 )
 
 

@@ -50,6 +50,8 @@ class PlanVersion(Entity):
     trial_days = models.PositiveSmallIntegerField(default=0)
     grace_days = models.PositiveSmallIntegerField(default=3)
     minimum = models.BigIntegerField(default=0)  # minor units per period
+    # Usage that comes to so many minor units is billed before the period ends; null: never.
+    billing_threshold = models.BigIntegerField(null=True, blank=True)
     seats = models.JSONField(null=True, blank=True)  # {"included", "price"}: a fee for each seat
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True, blank=True)
@@ -66,6 +68,10 @@ class PlanVersion(Entity):
             models.CheckConstraint(
                 condition=Q(fee__gte=0) & Q(minimum__gte=0),
                 name="planversion_amounts_are_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(billing_threshold__isnull=True) | Q(billing_threshold__gt=0),
+                name="planversion_billing_threshold_is_positive",
             ),
             models.CheckConstraint(
                 condition=Q(currency__regex=r"^[a-z]{3}$"),

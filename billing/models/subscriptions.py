@@ -43,6 +43,12 @@ class Subscription(Entity):
     anchor_at = models.DateTimeField()
     current_start_at = models.DateTimeField()
     current_end_at = models.DateTimeField()
+    # Up to where interim invoices have billed the usage of the current period; null: none has.
+    billed_until_at = models.DateTimeField(null=True, blank=True)
+    billing_threshold = models.BigIntegerField(null=True, blank=True)  # instead of the plan's
+    threshold_checked_at = models.DateTimeField(null=True, blank=True)
+    # The customer's version at which the usage was last below the threshold.
+    threshold_seen = models.BigIntegerField(null=True, blank=True)
     trial_end_at = models.DateTimeField(null=True, blank=True)
     past_due_at = models.DateTimeField(null=True, blank=True)
     grace_ends_at = models.DateTimeField(null=True, blank=True)
@@ -61,6 +67,18 @@ class Subscription(Entity):
             models.CheckConstraint(
                 condition=Q(current_end_at__gt=F("current_start_at")),
                 name="subscription_period_has_a_length",
+            ),
+            models.CheckConstraint(
+                condition=Q(billed_until_at__isnull=True)
+                | Q(
+                    billed_until_at__gt=F("current_start_at"),
+                    billed_until_at__lt=F("current_end_at"),
+                ),
+                name="subscription_is_billed_within_its_period",
+            ),
+            models.CheckConstraint(
+                condition=Q(billing_threshold__isnull=True) | Q(billing_threshold__gt=0),
+                name="subscription_billing_threshold_is_positive",
             ),
         ]
         indexes = [

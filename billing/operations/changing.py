@@ -26,7 +26,7 @@ from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.period_fees import period_fee
 from billing.queries.rated_periods import rated_period
-from billing.queries.spans import current_basis, spans
+from billing.queries.spans import billed_spans, current_basis, unbilled_period
 
 Status = Subscription.Status
 _NOTHING_DUE_YET = (Status.TRIALING, Status.INCOMPLETE)
@@ -222,12 +222,11 @@ def _change_now(subscription: Subscription, *, version: PlanVersion, now: dateti
 def _invoice_with(
     subscription: Subscription, *, version: PlanVersion, at: datetime, restarts: bool
 ) -> InvoiceDraft:
-    period = Period(subscription.current_start_at, subscription.current_end_at)
-    found = spans(subscription.id, period=period)
+    period, basis = unbilled_period(subscription), current_basis(subscription)
+    found = billed_spans(subscription.id, period=period, basis=basis)
     if not restarts and period.start_at < at < period.end_at:
         last = found.pop()
         if last.period.start_at < at:
             found.append(replace(last, period=Period(last.period.start_at, at)))
         found.append(replace(last, version=version, period=Period(at, period.end_at)))
-    basis = current_basis(subscription)
     return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft

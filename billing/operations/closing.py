@@ -81,6 +81,7 @@ def begin_period(subscription: Subscription, *, at: datetime) -> None:
         interval=Interval(subscription.version.interval),
     )
     subscription.current_start_at, subscription.current_end_at = period.start_at, period.end_at
+    subscription.billed_until_at = None
     if subscription.cancel_at is not None:
         subscription.cancel_at = period.end_at
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from accounts.domain.ids import decode
 from billing.domain.invoices import InvoiceDraft, LineDraft
-from billing.domain.periods import Period
 from billing.models import Invoice, InvoiceLine, PlanVersion, Subscription
 from billing.queries.rated_periods import rated_period
-from billing.queries.spans import current_basis, spans
+from billing.queries.spans import billed_spans, current_basis, unbilled_period
 from metering.models import Meter
 
 
-def draft_period(subscription: Subscription, *, end_at: datetime, now: datetime) -> Invoice:
+def draft_period(
+    subscription: Subscription, *, end_at: datetime, interim: bool = False, now: datetime
+) -> Invoice:
     """Make the draft of the current period, which ends at `end_at`; the customer is locked.
 
-    The draft that is there already is returned as it is.
+    `interim`: of its usage up to there, while it goes on. The draft that is there already is
+    returned as it is.
     """
-    basis = current_basis(subscription)
-    period = Period(subscription.current_start_at, end_at)
+    basis = replace(current_basis(subscription), interim=interim)
+    period = unbilled_period(subscription, end_at=end_at)
     invoice, made = Invoice.objects.exclude(status=Invoice.Status.VOID).get_or_create(
         subscription=subscription,
         period_start_at=period.start_at,
@@ -32,7 +35,7 @@ def draft_period(subscription: Subscription, *, end_at: datetime, now: datetime)
         },
     )
     if made:
-        found = spans(subscription.id, period=period)
+        found = billed_spans(subscription.id, period=period, basis=basis)
         rated = rated_period(invoice.customer_id, spans=found, period=period, basis=basis)
         write_lines(invoice, draft=rated.draft)
     return invoice

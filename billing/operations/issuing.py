@@ -29,7 +29,7 @@ from billing.queries.adjustments import Correction, adjustment_lines, correction
 from billing.queries.ledger import credit_available, issue_key
 from billing.queries.parties import buyer, seller
 from billing.queries.rated_periods import RatedUsage, rated_period
-from billing.queries.spans import PeriodBasis, spans
+from billing.queries.spans import PeriodBasis, billed_spans
 
 MANUAL_TERMS: Final = timedelta(days=30)
 
@@ -86,7 +86,7 @@ def _issue(invoice_id: int, *, now: datetime) -> bool:
     basis = PeriodBasis.from_json(invoice.basis)
     rated = rated_period(
         invoice.customer_id,
-        spans=spans(subscription.id, period=period),
+        spans=billed_spans(subscription.id, period=period, basis=basis),
         period=period,
         basis=basis,
     )

@@ -44,7 +44,8 @@ class PlanInvalid(Exception):
 class VersionTerms:
     """What a version says, as the API takes it; `read_version` looks whether it holds together.
 
-    `fee` and `minimum` are minor units of `currency` per `interval`; `seats` what each seat costs;
+    `fee` and `minimum` are minor units of `currency` per `interval`; usage that comes to
+    `billing_threshold` minor units is billed at once; `seats` what each seat costs;
     `entitlements` are objects as the contract shows them.
     """
 
@@ -54,6 +55,7 @@ class VersionTerms:
     trial_days: int = 0
     grace_days: int = 3
     minimum: int = 0
+    billing_threshold: int | None = None
     seats: Mapping[str, Any] | None = None
     entitlements: Sequence[Mapping[str, Any]] = ()
 
@@ -75,6 +77,7 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
         if not CURRENCIES[terms.currency].admits(getattr(terms, name)):
             step = CURRENCIES[terms.currency].step
             raise PlanInvalid(name, f"amounts in {terms.currency} are multiples of {step}")
+    check_threshold(terms.billing_threshold, currency=terms.currency)
     if len(terms.entitlements) > ENTITLEMENTS_MAX:
         raise PlanInvalid("entitlements", f"a plan has at most {ENTITLEMENTS_MAX}")
     version = PlanVersion(
@@ -84,6 +87,7 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
         trial_days=terms.trial_days,
         grace_days=terms.grace_days,
         minimum=terms.minimum,
+        billing_threshold=terms.billing_threshold,
         seats=_seats(terms.seats),
     )
     rights = [
@@ -92,6 +96,18 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
     ]
     _refuse_contradictions(rights)
     return version, rights
+
+
+def check_threshold(amount: int | None, *, currency: str) -> None:
+    """Raise PlanInvalid where usage of so many minor units cannot be billed by itself."""
+    if amount is None:
+        return
+    least, step = CURRENCIES[currency].minimum_charge, CURRENCIES[currency].step
+    _whole(amount, param="billing_threshold", most=AMOUNT_MAX)
+    if amount < least:
+        raise PlanInvalid("billing_threshold", f"is at least the {least} that can be charged")
+    if amount % step:
+        raise PlanInvalid("billing_threshold", f"amounts in {currency} are multiples of {step}")
 
 
 def _seats(given: Mapping[str, Any] | None) -> dict[str, object] | None:

@@ -70,8 +70,11 @@ def next_instant(subscription: Subscription, *, now: datetime) -> datetime:
     it within one is charged for it.
     """
     began_at = _phase_began_at(subscription)
-    latest = max(began_at, subscription.current_start_at)
+    billed_until_at = subscription.billed_until_at or subscription.current_start_at
+    latest = max(began_at, billed_until_at)
     at = max(instant(now), latest + SHORTEST_PHASE)
+    # Where the period has no second left, the phase began in its last one, and after all that
+    # interim invoices have billed.
     return at if at < subscription.current_end_at else began_at
 
 

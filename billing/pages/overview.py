@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from billing.documents.facts import invoice_document
-from billing.models import Invoice, StripeCustomer, Wallet
+from billing.models import Invoice, StripeCustomer, Subscription, Wallet
 from billing.pages import wording
 from billing.pages.access import PortalView
 from billing.pages.invoice_documents import invoice_of
@@ -41,6 +41,7 @@ class Overview(PortalView):
             next_lines=[_draft_line(line, preview.currency) for line in preview.lines]
             if preview
             else [],
+            threshold=_threshold(subscription) if subscription else "",
             card=StripeCustomer.objects.filter(customer=self.customer, deleted_at=None).first(),
             wallets=_wallets(self.customer.id),
             invoices=[_row(invoice) for invoice in issued[:INVOICES_SHOWN]],
@@ -68,6 +69,11 @@ def _row(invoice: Invoice) -> dict[str, Any]:
         "paid": wording.money(invoice.amount_paid, invoice.currency),
         "due": wording.money(due, invoice.currency) if due and not carried else "",
     }
+
+
+def _threshold(subscription: Subscription) -> str:
+    amount = subscription.billing_threshold or subscription.version.billing_threshold
+    return wording.money(amount, subscription.version.currency) if amount else ""
 
 
 def _draft_line(line: Any, currency: str) -> dict[str, str]:

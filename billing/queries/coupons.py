@@ -56,6 +56,7 @@ def _bills_since(redemption: CouponRedemption, *, before: datetime | None = None
         customer_id=redemption.customer_id,
         subscription__isnull=False,
         period_end_at__gt=redemption.redeemed_at,
+        basis__interim__isnull=True,  # those are no bills of a period
     )
     if before is not None:
         found = found.filter(period_start_at__lt=before)
@@ -63,10 +64,18 @@ def _bills_since(redemption: CouponRedemption, *, before: datetime | None = None
 
 
 def discount_lines(
-    customer_id: int, *, charges: Sequence[LineDraft], period: Period, currency: str
+    customer_id: int,
+    *,
+    charges: Sequence[LineDraft],
+    period: Period,
+    currency: str,
+    interim: bool = False,
 ) -> list[LineDraft]:
-    """What the customer's coupons take off these charges of a period, a line for each."""
-    counting = _counting(customer_id, period=period)
+    """What the customer's coupons take off these charges of a period, a line for each.
+
+    Amounts are taken off once in a period, so not by an `interim` invoice of it.
+    """
+    counting = _counting(customer_id, period=period, interim=interim)
     if not counting or not charges:
         return []
     given = [_Charge(line.amount, _plan(line.detail)) for line in charges]
@@ -100,7 +109,8 @@ def discount_adjustments(
 
 def _adjusted(invoice: Invoice, adjustments: Sequence[LineDraft]) -> list[LineDraft]:
     period = Period(invoice.period_start_at, invoice.period_end_at)
-    counting = _counting(invoice.customer_id, period=period)
+    interim = bool(invoice.basis.get("interim"))
+    counting = _counting(invoice.customer_id, period=period, interim=interim)
     new = [line for line in adjustments if line.detail.get("adjusts") == invoice.public_id]
     if not counting or not new:
         return []
@@ -137,7 +147,7 @@ def _adjusting(invoice: Invoice) -> QuerySet[InvoiceLine]:
     return issued.filter(detail__adjusts=invoice.public_id)
 
 
-def _counting(customer_id: int, *, period: Period) -> list[CouponRedemption]:
+def _counting(customer_id: int, *, period: Period, interim: bool) -> list[CouponRedemption]:
     """The redemptions that count in this period, in the order in which they were made."""
     return [
         each
@@ -149,6 +159,7 @@ def _counting(customer_id: int, *, period: Period) -> list[CouponRedemption]:
             ended_at=each.ended_at,
             end_at=period.end_at,
         )
+        and not (interim and each.coupon.percent is None)
     ]
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from django.db.models import F, QuerySet
 
 from billing.domain.invoices import CarriedAmount, InvoiceDraft, assemble
-from billing.domain.periods import Period
 from billing.models import Invoice, Subscription
 from billing.queries.adjustments import adjustment_lines, corrections
 from billing.queries.dunning import OWED
 from billing.queries.ledger import credit_available
 from billing.queries.rated_periods import rated_period
-from billing.queries.spans import current_basis, spans
+from billing.queries.spans import billed_spans, current_basis, unbilled_period
 
 _NOT_BILLED = (
     Subscription.Status.TRIALING,
@@ -49,12 +48,12 @@ def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
     if subscription.status in _NOT_BILLED:
         return None
     customer_id = subscription.customer_id
-    period = Period(subscription.current_start_at, subscription.current_end_at)
+    period, basis = unbilled_period(subscription), current_basis(subscription)
     rated = rated_period(
         customer_id,
-        spans=spans(subscription.id, period=period),
+        spans=billed_spans(subscription.id, period=period, basis=basis),
         period=period,
-        basis=current_basis(subscription),
+        basis=basis,
     )
     currency = rated.draft.currency
     unsaved = Invoice(

@@ -38,6 +38,7 @@ def version_as_data(
         "trial_days": version.trial_days,
         "grace_days": version.grace_days,
         "minimum": version.minimum,
+        "billing_threshold": version.billing_threshold,
         "seats": version.seats,
         "entitlements": [right_as_data(right) for right in rights],
     }

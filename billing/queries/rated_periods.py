@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from billing.domain.invoices import InvoiceDraft, LineDraft, LineKind, assemble
 from billing.domain.periods import Period
@@ -51,18 +52,44 @@ class RatedPeriod:
 def rated_period(
     customer_id: int, *, spans: Sequence[Span], period: Period, basis: PeriodBasis
 ) -> RatedPeriod:
-    """Rate a period as things are known now; the same question gets the same answer."""
+    """Rate a period as things are known now; the same question gets the same answer.
+
+    `spans` reach from where the period began (`billed_spans`); what of them lies before `period`
+    is on interim invoices and counts toward the minimum.
+    """
     currency = spans[-1].version.currency
-    usage = rated_usage(customer_id, spans=spans, basis=basis)
+    earlier, current = _cut(spans, at=period.start_at)
+    usage = rated_usage(customer_id, spans=current, basis=basis)
+    whole = basis.served and not basis.interim
+    least = minimum(spans, basis=basis) if whole else 0
+    before = rated_usage(customer_id, spans=earlier, basis=basis) if least else ()
     draft = assemble(
         currency=currency,
         period=period,
-        fees=fee_lines(spans, basis=basis) if basis.served else (),
+        fees=fee_lines(spans, basis=basis) if whole else (),
         usage=[rated.line for rated in usage if rated.used],
-        minimum=minimum(spans, basis=basis) if basis.served else 0,
+        minimum=least,
+        spent_before=sum(rated.amount for rated in before),
     )
-    discounts = discount_lines(customer_id, charges=draft.lines, period=period, currency=currency)
+    discounts = discount_lines(
+        customer_id, charges=draft.lines, period=period, currency=currency, interim=basis.interim
+    )
     return RatedPeriod(replace(draft, lines=(*draft.lines, *discounts)), tuple(usage))
+
+
+def _cut(spans: Sequence[Span], *, at: datetime) -> tuple[list[Span], list[Span]]:
+    """The spans before and from `at` on; one that lies around it is cut in two."""
+    earlier = [
+        replace(span, period=Period(span.period.start_at, min(span.period.end_at, at)))
+        for span in spans
+        if span.period.start_at < at
+    ]
+    current = [
+        replace(span, period=Period(max(span.period.start_at, at), span.period.end_at))
+        for span in spans
+        if span.period.end_at > at
+    ]
+    return earlier, current
 
 
 def rated_usage(customer_id: int, *, spans: Sequence[Span], basis: PeriodBasis) -> list[RatedUsage]:

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q
 from billing.domain.periods import Period
 from billing.models import Invoice, PlanVersion, SubscriptionPhase
 from billing.queries.rated_periods import rated_period
-from billing.queries.spans import PeriodBasis, spans
+from billing.queries.spans import PeriodBasis, billed_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def simulate(version: PlanVersion, *, invoice_ids: Sequence[int]) -> Iterator[Si
         assert invoice.subscription_id is not None
         period = Period(invoice.period_start_at, invoice.period_end_at)
         basis = PeriodBasis.from_json(invoice.basis)
-        stood = spans(invoice.subscription_id, period=period)
+        stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
         before, after = (
             rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
             for each in (stood, [replace(span, version=version) for span in stood])

@@ -26,20 +26,29 @@ class PeriodBasis:
     `whole`: the anchor's period that the invoiced one lies in (a first period may begin late,
     a cancellation end it early): fees are shares of it. `served`: False where not a single call
     was admitted in it, because the subscription was paused or denied for payment throughout.
+    `interim`: only usage is billed, before the period ends. `began_at`: where the period began, if
+    interim invoices have billed the usage up to where this invoice's begins.
     """
 
     anchor_at: datetime
     whole: Period
     served: bool = True
+    interim: bool = False
+    began_at: datetime | None = None
 
     def to_json(self) -> dict[str, object]:
         """The form in which an invoice keeps it."""
-        return {
+        data: dict[str, object] = {
             "anchor_at": self.anchor_at.isoformat(),
             "start_at": self.whole.start_at.isoformat(),
             "end_at": self.whole.end_at.isoformat(),
             "served": self.served,
         }
+        if self.interim:
+            data["interim"] = True
+        if self.began_at is not None:
+            data["began_at"] = self.began_at.isoformat()
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, object]) -> Self:
@@ -51,6 +60,8 @@ class PeriodBasis:
                 datetime.fromisoformat(str(data["end_at"])),
             ),
             served=bool(data["served"]),
+            interim=bool(data.get("interim", False)),
+            began_at=datetime.fromisoformat(str(data["began_at"])) if "began_at" in data else None,
         )
 
 
@@ -73,7 +84,22 @@ def current_basis(subscription: Subscription) -> PeriodBasis:
     )
     denied_at = (subscription.paused_at, subscription.grace_ends_at)
     served = not any(at is not None and at <= subscription.current_start_at for at in denied_at)
-    return PeriodBasis(subscription.anchor_at, whole, served)
+    began_at = subscription.current_start_at if subscription.billed_until_at else None
+    return PeriodBasis(subscription.anchor_at, whole, served, began_at=began_at)
+
+
+def unbilled_period(subscription: Subscription, *, end_at: datetime | None = None) -> Period:
+    """What the next invoice of the current period bills: all that interim ones have not, up to
+    `end_at` or the period's end."""
+    start_at = subscription.billed_until_at or subscription.current_start_at
+    return Period(start_at, end_at or subscription.current_end_at)
+
+
+def billed_spans(subscription_id: int, *, period: Period, basis: PeriodBasis) -> list[Span]:
+    """The spans that an invoice of `period` is rated from: its fees count from where the period
+    began, its usage from where interim invoices ended."""
+    began_at = basis.began_at or period.start_at
+    return spans(subscription_id, period=Period(began_at, period.end_at))
 
 
 def spans(subscription_id: int, *, period: Period) -> list[Span]:

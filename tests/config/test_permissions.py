@@ -128,6 +128,7 @@ ENDPOINTS: dict[str, str] = {
     "POST subscriptions/<str:subscription>/pause": "subscriptions:write",
     "POST subscriptions/<str:subscription>/resume": "subscriptions:write",
     "POST subscriptions/<str:subscription>/cancel": "subscriptions:write",
+    "POST subscriptions/<str:subscription>/billing-threshold": "subscriptions:write",
     "POST subscriptions/<str:subscription>/seats": "subscriptions:write",
     "POST subscriptions/<str:subscription>/keep": "subscriptions:write",
     "GET invoices": "invoices:read",

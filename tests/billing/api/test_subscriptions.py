@@ -165,3 +165,19 @@ def test_seats_are_asked_for_and_changed(operator: Caller, customer: Customer) -
     refused = operator.post(path, {"seats": 0})
     assert (refused.status_code, refused.json()["param"]) == (422, "seats")
     assert operator.seen(f"/subscriptions/{made['id']}")["seats"] == 4
+
+
+def test_a_billing_threshold_is_set_shown_and_taken_back(operator: Caller) -> None:
+    operator.made("/customers", {"external_id": "thresh", "name": "T"})
+    plan = operator.made(
+        "/plans",
+        {"key": "early", "name": "E", "fee": 0, "billing_threshold": 5_000, "activate": True},
+    )
+    assert plan["version"]["billing_threshold"] == 5_000
+    made = operator.made("/subscriptions", {"customer": "thresh", "plan": "early"})
+    assert (made["billing_threshold"], made["billed_until_at"]) == (None, None)
+    path = f"/subscriptions/{made['id']}/billing-threshold"
+    assert operator.made(path, {"amount": 700})["billing_threshold"] == 700
+    refused = operator.post(path, {"amount": 7})
+    assert (refused.status_code, refused.json()["param"]) == (422, "billing_threshold")
+    assert operator.made(path, {"amount": None})["billing_threshold"] is None

@@ -193,6 +193,7 @@ def test_the_total_is_the_sum_and_credit_never_makes_it_negative(
         **parts,
         carried=[CarriedAmount("inv_1", amount) for amount in carried],
         minimum=minimum,
+        spent_before=0,
         credit_available=credit,
     )
     used_credit = -draft.total_of(LineKind.CREDIT)
