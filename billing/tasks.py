@@ -20,7 +20,15 @@ from billing.operations import (
     retiring,
     thresholds,
 )
-from billing.payments import inbox, mirroring, pushing, retracting
+from billing.payments import (
+    customers,
+    holding,
+    inbox,
+    mirroring,
+    pushing,
+    reconciling,
+    retracting,
+)
 
 BATCH: Final = 200
 
@@ -79,6 +87,18 @@ def retract_invoices(**_: object) -> None:
     retracting.retract_due(now=timezone.now(), limit=BATCH)
 
 
+@shared_task(name="billing.follow_holds")
+def follow_holds(**_: object) -> None:
+    """Have Stripe stop collecting from customers who are held, and go on afterwards."""
+    holding.follow_holds(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.tell_customers")
+def tell_customers(**_: object) -> None:
+    """Tell Stripe the names and addresses of customers that changed here."""
+    customers.tell_changes(now=timezone.now(), limit=BATCH)
+
+
 @shared_task(name="billing.advance_dunning")
 def advance_dunning(**_: object) -> None:
     """Call subscriptions unpaid whose grace is over."""
@@ -95,6 +115,12 @@ def poll_stripe_events(**_: object) -> None:
 def sweep_stripe_invoices(**_: object) -> None:
     """Read open invoices again whose payment no message told."""
     mirroring.sweep(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.reconcile")
+def reconcile(**_: object) -> None:
+    """Compare the last days with Stripe; what differs is logged and shown in the admin."""
+    reconciling.reconcile_lately(now=timezone.now())
 
 
 @shared_task(name="billing.check_invariants")

@@ -235,6 +235,11 @@ INVOICE_FONTS = _words(
     "TrueType files for what the PDF's own font does not have (it has Latin, Greek, Cyrillic; "
     "Chinese, Japanese and Korean are drawn by the reader's fonts).",
 )
+SUSPEND_ON_LOST_DISPUTE = _switch(
+    "FAREBOX_SUSPEND_ON_LOST_DISPUTE",
+    default=True,
+    help_="Suspend a customer whose dispute of a payment we lost, until an operator resumes it.",
+)
 METRICS_KEY = _text(
     "FAREBOX_METRICS_KEY",
     "",

@@ -16,12 +16,13 @@ from django.utils.html import format_html
 
 from accounts.admin import ReadOnlyAdmin
 from billing.admin import coupons as _coupons  # noqa: F401  registered by being read
+from billing.admin import stripe as _stripe  # noqa: F401
 from billing.admin import terms as _terms  # noqa: F401
 from billing.admin.shown import ShownAdmin, ShownTable, money_column
 from billing.domain.money import Money, format_money
 from billing.models import (
-    CheckoutSession,
     CreditNote,
+    Dispute,
     Invoice,
     InvoiceLine,
     LedgerEntry,
@@ -30,8 +31,6 @@ from billing.models import (
     Plan,
     PlanEntitlement,
     PlanVersion,
-    StripeCustomer,
-    StripeEvent,
     StripeStep,
     Subscription,
     SubscriptionPhase,
@@ -190,6 +189,12 @@ class CreditNotesInInvoice(ShownTable):
     model = CreditNote
 
 
+class DisputesInInvoice(ShownTable):
+    """Payments of it that a bank doubts."""
+
+    model = Dispute
+
+
 @admin.register(Invoice)
 class InvoiceAdmin(ShownAdmin):
     """Invoices."""
@@ -201,7 +206,8 @@ class InvoiceAdmin(ShownAdmin):
     search_fields = ("number", "customer__name", "customer__external_id", "stripe_invoice")
     date_hierarchy = "period_start_at"
     inlines = (LinesInInvoice, StepsInInvoice, AttemptsInInvoice, CreditNotesInInvoice)
-    actions = ("push_now", "release", "mark_paid")
+    inlines += (DisputesInInvoice,)  # type: ignore[assignment]
+    actions = ("push_now", "release", "mark_paid", "write_off", "void")
     total_shown = money_column("total", "Total")
 
     def view_on_site(self, invoice: Invoice) -> str:
@@ -238,6 +244,16 @@ class InvoiceAdmin(ShownAdmin):
             lambda key, **by: collecting.mark_paid_manually(key, reference="admin", **by),
         )
 
+    @admin.action(description="Write off: nobody expects the money", permissions=["operate"])
+    def write_off(self, request: HttpRequest, rows: QuerySet[Invoice]) -> None:
+        """Stripe stops collecting; paid later, it is taken back."""
+        self.each(request, rows, collecting.mark_uncollectible)
+
+    @admin.action(description="Void: it should never have been", permissions=["operate"])
+    def void(self, request: HttpRequest, rows: QuerySet[Invoice]) -> None:
+        """Take back what issuing it posted; Stripe stops collecting."""
+        self.each(request, rows, collecting.void)
+
 
 class EntriesInPosting(ShownTable):
     """The sides of a posting."""
@@ -265,57 +281,3 @@ class WalletAdmin(ReadOnlyAdmin):
     list_filter = ("currency",)
     list_select_related = ("customer",)
     search_fields = ("customer__name", "customer__external_id")
-
-
-@admin.register(StripeStep)
-class StripeStepAdmin(ShownAdmin):
-    """Calls to Stripe, as they were sent and answered."""
-
-    list_display = ("key", "kind", "subject", "state", "sends", "http_status", "last_sent_at")
-    list_filter = ("state", "kind")
-    search_fields = ("key", "subject")
-    actions = ("try_again",)
-
-    @admin.action(description="Try again now: push their invoices", permissions=["operate"])
-    def try_again(self, request: HttpRequest, rows: QuerySet[StripeStep]) -> None:
-        """A pending step is sent again, with its key, by the push of its invoice."""
-        pending = rows.filter(state=StripeStep.State.PENDING, invoice__isnull=False)
-        numbers = pending.order_by().values_list("invoice_id", flat=True).distinct()
-        self.each(request, Invoice.objects.filter(pk__in=numbers), retrying.push_now)
-
-
-@admin.register(StripeEvent)
-class StripeEventAdmin(ShownAdmin):
-    """What Stripe told us, and what came of it."""
-
-    list_display = ("type", "id", "created_at", "received_at", "processed_at", "outcome")
-    list_display += ("attempts", "next_attempt_at")  # type: ignore[assignment]
-    list_filter = (("processed_at", admin.EmptyFieldListFilter), "type")
-    search_fields = ("id", "object_id")
-    date_hierarchy = "received_at"
-    actions = ("try_again",)
-
-    @admin.action(description="Try again now", permissions=["operate"])
-    def try_again(self, request: HttpRequest, rows: QuerySet[StripeEvent]) -> None:
-        """Bring events that wait forward."""
-        self.each(request, rows, retrying.apply_event_now)
-
-
-@admin.register(StripeCustomer)
-class StripeCustomerAdmin(ReadOnlyAdmin):
-    """Customers' counterparts at Stripe."""
-
-    list_display = ("customer", "stripe_customer", "card_brand", "card_last4", "card_expires_on")
-    list_filter = (("payment_method", admin.EmptyFieldListFilter), "card_brand")
-    list_select_related = ("customer",)
-    search_fields = ("stripe_customer", "customer__name")
-
-
-@admin.register(CheckoutSession)
-class CheckoutSessionAdmin(ReadOnlyAdmin):
-    """Visits to Stripe Checkout."""
-
-    list_display = ("public_id", "customer", "version", "status", "created_at", "completed_at")
-    list_filter = ("status",)
-    list_select_related = ("customer", "version__plan")
-    search_fields = ("stripe_session", "customer__name")

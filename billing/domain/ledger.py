@@ -44,6 +44,8 @@ class Account(StrEnum):
     CUSTOMER_CREDIT = "customer_credit"  # promised against future invoices
     WALLET = "wallet"  # paid in advance
     REFUNDS = "refunds"
+    DISPUTED = "disputed"  # taken back by a bank until a dispute is decided
+    CHARGEBACKS = "chargebacks"  # lost in disputes
     WRITE_OFF = "write_off"
 
 
@@ -52,6 +54,10 @@ class PostingKind(StrEnum):
     INVOICE_VOIDED = "invoice_voided"
     PAYMENT_RECEIVED = "payment_received"
     REFUND_GIVEN = "refund_given"
+    REFUND_FAILED = "refund_failed"
+    DISPUTE_OPENED = "dispute_opened"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
     CREDIT_GRANTED = "credit_granted"
     CREDIT_APPLIED = "credit_applied"
     WALLET_TOP_UP = "wallet_top_up"
@@ -140,6 +146,50 @@ def refund_given(amount: int, *, currency: str) -> Posting:
     )
 
 
+def refund_failed(amount: int, *, currency: str) -> Posting:
+    """A refund did not reach the customer: its money came back to us."""
+    return _move(
+        PostingKind.REFUND_FAILED,
+        amount,
+        debit=Account.CASH,
+        credit=Account.REFUNDS,
+        currency=currency,
+    )
+
+
+def dispute_opened(amount: int, *, currency: str) -> Posting:
+    """The customer's bank took a payment back until it has decided; the invoice stays paid."""
+    return _move(
+        PostingKind.DISPUTE_OPENED,
+        amount,
+        debit=Account.DISPUTED,
+        credit=Account.CASH,
+        currency=currency,
+    )
+
+
+def dispute_won(amount: int, *, currency: str) -> Posting:
+    """The bank gave the money back."""
+    return _move(
+        PostingKind.DISPUTE_WON,
+        amount,
+        debit=Account.CASH,
+        credit=Account.DISPUTED,
+        currency=currency,
+    )
+
+
+def dispute_lost(amount: int, *, currency: str) -> Posting:
+    """The bank gave the money to its customer for good."""
+    return _move(
+        PostingKind.DISPUTE_LOST,
+        amount,
+        debit=Account.CHARGEBACKS,
+        credit=Account.DISPUTED,
+        currency=currency,
+    )
+
+
 def credit_granted(amount: int, *, currency: str) -> Posting:
     """We owe the customer ``amount`` against future invoices (a downgrade, a credit note)."""
     return _move(
@@ -185,7 +235,7 @@ def wallet_draw(amount: int, *, currency: str) -> Posting:
 
 
 def write_off(amount: int, *, currency: str) -> Posting:
-    """An issued invoice will not be paid (uncollectible, or a dispute was lost)."""
+    """An issued invoice will not be paid (uncollectible)."""
     return _move(
         PostingKind.WRITE_OFF,
         amount,

@@ -36,9 +36,11 @@ class StepKind(StrEnum):
     PAY = "pay"  # ask for the money now, instead of leaving it to Stripe's own clock
     VOID = "void"  # what was voided here must not be collected there
     WRITE_OFF = "write_off"
+    COLLECT = "collect"  # whether Stripe goes on collecting an open invoice
     # Steps that belong to a customer or a visit to Checkout, not to one invoice.
     CUSTOMER = "customer"
     DEFAULT_METHOD = "default_method"
+    CUSTOMER_UPDATE = "customer_update"  # name and address, after they changed here
     CHECKOUT = "checkout"
 
 

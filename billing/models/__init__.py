@@ -13,7 +13,14 @@ from billing.models.invoices import (
 )
 from billing.models.ledger import LedgerEntry, LedgerPosting, Wallet
 from billing.models.plan_migrations import MigratedSubscription, PlanMigration
-from billing.models.stripe import CheckoutSession, StripeCustomer, StripeEvent, StripeStep
+from billing.models.stripe import (
+    CheckoutSession,
+    Dispute,
+    Reconciliation,
+    StripeCustomer,
+    StripeEvent,
+    StripeStep,
+)
 from billing.models.subscriptions import Subscription, SubscriptionPhase
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "Coupon",
     "CouponRedemption",
     "CreditNote",
+    "Dispute",
     "Invoice",
     "InvoiceCounter",
     "InvoiceLine",
@@ -35,6 +43,7 @@ __all__ = [
     "PlanEntitlement",
     "PlanMigration",
     "PlanVersion",
+    "Reconciliation",
     "SpendLimit",
     "StripeCustomer",
     "StripeEvent",

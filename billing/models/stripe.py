@@ -24,10 +24,52 @@ class StripeCustomer(models.Model):
     card_last4 = models.CharField(max_length=4, blank=True)
     card_expires_on = models.DateField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # What Stripe was told last, so that a change here is seen and told.
+    told_name = models.CharField(max_length=200, blank=True)
+    told_email = models.CharField(max_length=254, blank=True)
+    # Nothing is charged off-session from here on; null = collected as usual.
+    held_at = models.DateTimeField(null=True, blank=True)
+    held_reason = models.CharField(max_length=300, blank=True)
     updated_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.stripe_customer
+
+
+class Dispute(Entity):
+    """A payment that the customer's bank doubts: a dispute, or a warning that one may come.
+
+    What it did to the money is in the ledger; this is how it stands.
+    """
+
+    class Kind(models.TextChoices):
+        DISPUTE = "dispute", "Dispute"
+        FRAUD_WARNING = "fraud_warning", "Early fraud warning"
+
+    PREFIX: ClassVar[str] = "dsp"
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="disputes")
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=13, choices=Kind.choices)
+    reference = models.CharField(max_length=255, unique=True)  # du_… or issfr_…
+    amount = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    reason = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=40)  # Stripe's word
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)  # decided; nothing changes afterwards
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="dispute_amount_is_positive")
+        ]
+        indexes = [
+            models.Index(
+                fields=["customer"], condition=Q(closed_at__isnull=True), name="dispute_open"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
 
 
 class CheckoutSession(Entity):
@@ -95,6 +137,21 @@ class StripeStep(Entity):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Reconciliation(Entity):
+    """What a comparison of a span with Stripe found; `differences` as the command prints them."""
+
+    PREFIX: ClassVar[str] = "rec"
+    start_at = models.DateTimeField()
+    end_at = models.DateTimeField()
+    made_at = models.DateTimeField()
+    counts = models.JSONField(default=dict)  # what was compared, by kind
+    differences = models.JSONField(default=list)
+    differing = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.start_at:%F %H:%M} to {self.end_at:%F %H:%M}"
 
 
 class StripeEvent(models.Model):

@@ -126,3 +126,4 @@ def _erase_stripe(customer_id: int) -> None:
             Q(object_id=stripe_customer) | Q(payload__data__object__customer=stripe_customer)
         ).update(payload={})
     known.update(payment_method="", card_brand="", card_last4="", card_expires_on=None)
+    known.update(told_name="", told_email="")  # Stripe is told the pseudonym next

@@ -6,16 +6,19 @@ import calendar
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import structlog
 from django.db import transaction
+from django.db.models import F, Q
 
 from accounts.domain.ids import IdMalformed, decode
 from accounts.models import Customer
 from billing.domain.steps import StepKind
-from billing.models import StripeCustomer, StripeStep
+from billing.models import Invoice, StripeCustomer, StripeStep
 from billing.operations import collecting
 from billing.payments import client, stepping
 
 Json = dict[str, Any]
+log = structlog.get_logger(__name__)
 
 
 class CustomerDeletedAtStripe(Exception):
@@ -33,13 +36,51 @@ def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
         step = stepping.take(_create(customer), now=now, find=_find_created)
         assert step.answer is not None
         with transaction.atomic(durable=True):
+            told = step.request.get("params", {})
             known, _ = StripeCustomer.objects.get_or_create(
                 customer=customer,
-                defaults={"stripe_customer": step.answer["id"], "updated_at": now},
+                defaults={
+                    "stripe_customer": step.answer["id"],
+                    "told_name": told.get("name", ""),
+                    "told_email": told.get("email", ""),
+                    "updated_at": now,
+                },
             )
     if known.deleted_at is not None:
         raise CustomerDeletedAtStripe(f"{known.stripe_customer} was deleted at Stripe.")
     return known
+
+
+def tell_changes(*, now: datetime, limit: int) -> int:
+    """Tell Stripe the names and addresses that changed here, of up to `limit` customers; how many.
+
+    One that Stripe refuses is told again once it changes. Call it outside any transaction. Ends
+    early where Stripe refuses our key or is away.
+    """
+    same = Q(told_name=F("customer__name"), told_email=F("customer__email"))
+    changed = StripeCustomer.objects.filter(~same, deleted_at=None).select_related("customer")
+    told = 0
+    for row in changed.order_by("updated_at")[:limit] if client.configured() else ():
+        subject = row.customer.public_id
+        if stepping.waits(subject, kind=StepKind.CUSTOMER_UPDATE, now=now):
+            continue
+        sent = {"name": row.customer.name, "email": row.customer.email}
+        path = f"/v1/customers/{row.stripe_customer}"
+        call = stepping.Call(subject, StepKind.CUSTOMER_UPDATE, path, sent, renew=True)
+        try:
+            stepping.take(call, now=now, find=stepping.not_found)
+        except stepping.StepQuarantined as refused:
+            log.warning("customer_not_told", customer=subject, reason=str(refused))
+        except stepping.StepWaits as waits:
+            log.warning("customer_not_told", customer=subject, reason=str(waits))
+            continue
+        except (client.StripeStopped, client.StripeUnreachable) as error:
+            log.warning("stripe_away", reason=str(error))
+            break
+        known = StripeCustomer.objects.filter(pk=row.pk)
+        known.update(told_name=sent["name"], told_email=sent["email"])
+        told += 1
+    return told
 
 
 def _create(customer: Customer) -> stepping.Call:
@@ -131,6 +172,12 @@ def _set_default(row: StripeCustomer, *, payment_method: str, now: datetime) -> 
 
 
 def _mark_deleted(row: StripeCustomer, *, now: datetime) -> None:
+    """Nothing can be charged any more: what is still to be paid is for an operator to decide."""
+    if row.deleted_at is None:
+        words = f"{row.stripe_customer} was deleted at Stripe: nobody can be charged for it."
+        unpaid = Invoice.objects.filter(customer=row.customer_id, status=Invoice.Status.OPEN)
+        for invoice in unpaid.filter(push__in=(Invoice.Push.PENDING, Invoice.Push.PUSHED)):
+            collecting.quarantine(invoice.pk, problem=words, now=now)
     with transaction.atomic(durable=True):
         StripeCustomer.objects.filter(pk=row.pk, deleted_at=None).update(deleted_at=now)
     _take_over(row, method={}, now=now)

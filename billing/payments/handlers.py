@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 from accounts.domain.ids import IdMalformed, decode
-from accounts.operations.auditing import audit
-from billing.models import CheckoutSession, Invoice, StripeCustomer, StripeEvent
+from billing.models import CheckoutSession, StripeCustomer, StripeEvent
 from billing.operations import checkout as visits
 from billing.operations import collecting
-from billing.payments import client, customers, mirroring, paying
+from billing.payments import client, customers, mirroring, money_back, paying
 
 Json = dict[str, Any]
 Handler = Callable[[StripeEvent, datetime], str]
 
 IGNORED: Final = "ignored"
-NOT_OURS: Final = "ignored: not ours"
+NOT_OURS: Final = money_back.NOT_OURS
 
 
 def handle(event: StripeEvent, *, now: datetime) -> str:
@@ -149,49 +148,29 @@ def _visit(page: Json) -> CheckoutSession | None:
 # --- Money that goes back ----------------------------------------------------------------------
 
 
-def _refunded(event: StripeEvent, now: datetime) -> str:
-    charge = client.read(f"/v1/charges/{event.object_id}")
-    changes = {"charge": charge["id"], "amount_refunded": charge["amount_refunded"]}
-    return _note("invoice.refunded", intent=charge.get("payment_intent"), changes=changes, now=now)
+def _charge_refunded(event: StripeEvent, now: datetime) -> str:
+    return money_back.refunds_of(event.object_id, now=now)
 
 
-def _disputed(event: StripeEvent, now: datetime) -> str:
-    dispute = client.read(f"/v1/disputes/{event.object_id}")
-    names = ("id", "status", "reason", "amount", "currency")
-    changes = {name: dispute.get(name) for name in names} | {"event": event.type}
-    return _note("invoice.disputed", intent=dispute.get("payment_intent"), changes=changes, now=now)
+def _refund(event: StripeEvent, now: datetime) -> str:
+    return money_back.refund(event.object_id, now=now)
 
 
-def _note(action: str, *, intent: str | None, changes: Json, now: datetime) -> str:
-    noted = 0
-    for invoice in _paid_by(intent) if intent else ():
-        audit(
-            actor="stripe",
-            action=action,
-            subject=invoice.public_id,
-            customer_id=invoice.customer_id,
-            changes=changes,
-            now=now,
-        )
-        noted += 1
-    return f"noted: {action}" if noted else NOT_OURS
+def _dispute(event: StripeEvent, now: datetime) -> str:
+    return money_back.dispute(event.object_id, now=now)
 
 
-def _paid_by(intent: str) -> Iterator[Invoice]:
-    payment = {"type": "payment_intent", "payment_intent": intent}
-    for each in client.read_all("/v1/invoice_payments", payment=payment):
-        invoice = Invoice.objects.filter(stripe_invoice=each["invoice"]).first()
-        if invoice is not None:
-            yield invoice
+def _fraud_warning(event: StripeEvent, now: datetime) -> str:
+    return money_back.fraud_warning(event.object_id, now=now)
 
 
 HANDLERS: Final[dict[str, Handler]] = {
-    "charge.dispute.closed": _disputed,
-    "charge.dispute.created": _disputed,
-    "charge.dispute.funds_reinstated": _disputed,
-    "charge.dispute.funds_withdrawn": _disputed,
-    "charge.dispute.updated": _disputed,
-    "charge.refunded": _refunded,
+    "charge.dispute.closed": _dispute,
+    "charge.dispute.created": _dispute,
+    "charge.dispute.funds_reinstated": _dispute,
+    "charge.dispute.funds_withdrawn": _dispute,
+    "charge.dispute.updated": _dispute,
+    "charge.refunded": _charge_refunded,
     "checkout.session.completed": _checkout_completed,
     "checkout.session.expired": _checkout_expired,
     "customer.deleted": _customer,
@@ -208,5 +187,10 @@ HANDLERS: Final[dict[str, Handler]] = {
     "payment_method.automatically_updated": _payment_method,
     "payment_method.detached": _payment_method,
     "payment_method.updated": _payment_method,
+    "radar.early_fraud_warning.created": _fraud_warning,
+    "radar.early_fraud_warning.updated": _fraud_warning,
+    "refund.created": _refund,
+    "refund.failed": _refund,
+    "refund.updated": _refund,
     "setup_intent.succeeded": _setup_intent,
 }

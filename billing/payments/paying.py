@@ -42,10 +42,11 @@ def pay_invoice_now(invoice: Invoice, *, payment_method: str, now: datetime) -> 
 def retry_failed_invoices(row: StripeCustomer, *, now: datetime) -> int:
     """Collect the customer's failed invoices on its present method, where another one failed.
 
-    How many were tried. Does nothing where the method is the one that failed.
+    How many were tried. Does nothing where the method is the one that failed, nor for a customer
+    from whom nothing may be collected.
     """
     row.refresh_from_db()
-    if not row.payment_method:
+    if not row.payment_method or row.held_at is not None:
         return 0
     failed = Invoice.objects.filter(
         customer=row.customer_id,

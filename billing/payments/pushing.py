@@ -11,8 +11,9 @@ from typing import Final
 
 import structlog
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
-from billing.models import Invoice
+from billing.models import Invoice, StripeCustomer
 from billing.operations import collecting
 from billing.payments import client, customers, stepping
 from billing.payments.invoice_push import Clock, InvoiceDiffers, push_invoice
@@ -29,7 +30,8 @@ UNREACHABLE_FOR: Final = timedelta(seconds=30)
 def push_due(*, now: datetime, limit: int) -> int:
     """Push up to `limit` invoices whose time has come; how many were taken up.
 
-    Call it outside any transaction. Ends early where Stripe refuses our key, and does nothing
+    Those of customers from whom nothing may be collected wait. Call it outside any transaction.
+    Ends early where Stripe refuses our key, and does nothing
     where no Stripe is configured. Raises LiveKeyInDebug.
     """
     if not client.configured():
@@ -72,7 +74,8 @@ def _ticking(now: datetime) -> Clock:
 
 
 def _claim(*, now: datetime) -> Invoice | None:
-    due = Invoice.objects.filter(push=Invoice.Push.PENDING, next_push_at__lte=now)
+    held = StripeCustomer.objects.filter(customer=OuterRef("customer"), held_at__isnull=False)
+    due = Invoice.objects.filter(~Exists(held), push=Invoice.Push.PENDING, next_push_at__lte=now)
     with transaction.atomic(durable=True):
         invoice = due.select_for_update(skip_locked=True).order_by("next_push_at").first()
         if invoice is not None:

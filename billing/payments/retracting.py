@@ -8,7 +8,6 @@ from typing import Any, Final
 import structlog
 from django.db.models import Exists, OuterRef, QuerySet
 
-from billing.domain import steps
 from billing.domain.steps import StepKind
 from billing.models import Invoice, StripeStep
 from billing.payments import client, mirroring, stepping
@@ -34,7 +33,7 @@ def retract_due(*, now: datetime, limit: int) -> int:
     told = 0
     for status, (kind, action) in _TELLING.items():
         for invoice in _untold(status, kind=kind)[:limit] if client.configured() else ():
-            if _waits(invoice, kind=kind, now=now):
+            if stepping.waits(invoice.public_id, kind=kind, now=now):
                 continue
             try:
                 _tell(invoice, kind=kind, action=action, now=now)
@@ -52,13 +51,6 @@ def _untold(status: str, *, kind: StepKind) -> QuerySet[Invoice]:
     ended = ended.exclude(state=StripeStep.State.PENDING)
     at_stripe = Invoice.objects.filter(status=status, stripe_invoice__isnull=False)
     return at_stripe.exclude(Exists(ended)).order_by("id")
-
-
-def _waits(invoice: Invoice, *, kind: StepKind, now: datetime) -> bool:
-    step = stepping.latest(invoice.public_id, kind=kind)
-    if step is None or step.last_sent_at is None:
-        return False
-    return now < step.last_sent_at + steps.backoff(step.sends, key=step.key)
 
 
 def _tell(invoice: Invoice, *, kind: StepKind, action: str, now: datetime) -> None:

@@ -113,6 +113,14 @@ def take(
             raise StepWaits(step, retry_at=now + wait)
 
 
+def waits(subject: str, *, kind: StepKind, now: datetime) -> bool:
+    """Whether the last call of this kind has no answer and is not due again."""
+    step = latest(subject, kind=kind)
+    if step is None or step.state != State.PENDING or step.last_sent_at is None:
+        return False
+    return now < step.last_sent_at + steps.backoff(step.sends, key=step.key)
+
+
 def send(step: StripeStep, *, now: datetime) -> Outcome:
     """Make the call once more with its key and bytes, and store what it said.
 

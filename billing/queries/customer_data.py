@@ -46,6 +46,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "billing_ledgerentry": (),
     "billing_stripecustomer": (),
     "billing_checkoutsession": (),
+    "billing_dispute": (),
 }
 # Tables that do not name the customer -> by which column, of what that does.
 _THROUGH: Final[dict[str, tuple[str, str]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing.models import PlanVersion, StripeCustomer, Subscription
+from billing.models import Dispute, PlanVersion, StripeCustomer, Subscription
 
 
 def has_payment_method(customer_id: int) -> bool:
@@ -18,3 +18,13 @@ def needs_payment_method(version: PlanVersion, *, collection: str) -> bool:
     if version.fee > 0 or version.minimum > 0 or version.seats is not None:
         return True
     return version.entitlements.filter(over="bill", unlimited=False).exists()
+
+
+def overage_frozen(customer_id: int) -> bool:
+    """Whether nothing past what is included is served: a payment is disputed, or nothing may be
+    collected off-session, so that more would be owed than comes in."""
+    held = StripeCustomer.objects.filter(customer_id=customer_id, held_at__isnull=False)
+    open_disputes = Dispute.objects.filter(
+        customer_id=customer_id, kind=Dispute.Kind.DISPUTE, closed_at=None
+    )
+    return held.exists() or open_disputes.exists()

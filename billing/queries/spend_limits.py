@@ -12,6 +12,7 @@ from billing.domain.prices import parse_price
 from billing.domain.rating import rate
 from billing.models import SpendLimit, Subscription
 from billing.queries.overage import Overage
+from billing.queries.payment_methods import overage_frozen
 from billing.queries.rated_periods import RatedUsage, rated_usage, window_unit
 from billing.queries.spans import PeriodBasis, Span, current_basis, spans
 from metering.domain import spending
@@ -59,8 +60,9 @@ class SpendLimitView:
 
 
 def limits_spending(customer_id: int) -> bool:
-    """Whether there is any spend limit."""
-    return SpendLimit.objects.filter(customer_id=customer_id).exists()
+    """Whether there is any spend limit, or overage is frozen."""
+    limited = SpendLimit.objects.filter(customer_id=customer_id).exists()
+    return limited or overage_frozen(customer_id)
 
 
 def spend_limit_view(customer_id: int, *, currency: str, now: datetime) -> SpendLimitView:
@@ -181,4 +183,5 @@ def _paid(
 
 def _amounts(customer_id: int) -> dict[str, int | None]:
     rows = dict(SpendLimit.objects.filter(customer_id=customer_id).values_list("set_by", "amount"))
-    return {"customer": rows.get("customer"), "operator": rows.get("operator")}
+    operator = 0 if overage_frozen(customer_id) else rows.get("operator")
+    return {"customer": rows.get("customer"), "operator": operator}

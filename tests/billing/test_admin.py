@@ -17,7 +17,9 @@ from billing.models import (
     Invoice,
     Override,
     PlanVersion,
+    Reconciliation,
     SpendLimit,
+    StripeCustomer,
     StripeEvent,
     StripeStep,
     Subscription,
@@ -42,6 +44,8 @@ MODELS = (
     "stripeevent",
     "stripecustomer",
     "checkoutsession",
+    "dispute",
+    "reconciliation",
     "spendlimit",
     "override",
     "coupon",
@@ -213,6 +217,60 @@ def test_waiting_events_are_brought_forward(staff: Client, now: datetime) -> Non
     act(staff, "stripeevent", "try_again", event)
     assert fresh(event).next_attempt_at == later
     assert AuditEntry.objects.filter(action="stripe_event.brought_forward").count() == 1
+
+
+def test_an_invoice_is_written_off_and_voided(staff: Client, invoice: Invoice) -> None:
+    act(staff, "invoice", "write_off", invoice)
+    assert fresh(invoice).status == "uncollectible"
+    act(staff, "invoice", "void", invoice)
+    assert fresh(invoice).status == "void"
+
+
+def test_customers_are_held_released_and_linked_anew(
+    staff: Client, person: Member, subscription: Subscription, now: datetime
+) -> None:
+    row = StripeCustomer.objects.get(customer=subscription.customer_id)
+    act(staff, "stripecustomer", "hold", row)
+    assert fresh(row).held_at is not None
+    act(staff, "stripecustomer", "release", row)
+    assert fresh(row).held_at is None
+    assert "was not deleted" in act(staff, "stripecustomer", "link_anew", row)
+    StripeCustomer.objects.update(deleted_at=now)
+    act(staff, "stripecustomer", "link_anew", row)
+    assert not StripeCustomer.objects.exists()
+    actions = AuditEntry.objects.filter(actor=person.public_id).values_list("action", flat=True)
+    assert {"collection.held", "collection.released", "customer.linked_anew"} <= set(actions)
+
+
+def a_reconciliation(now: datetime, *differences: dict[str, str]) -> Reconciliation:
+    return Reconciliation.objects.create(
+        start_at=LONG_AGO,
+        end_at=now,
+        made_at=now,
+        differences=list(differences),
+        differing=len(differences),
+    )
+
+
+def test_what_differs_from_stripe_is_shown(staff: Client, now: datetime) -> None:
+    row = a_reconciliation(now)
+    page = staff.get(f"/admin/billing/reconciliation/{row.pk}/change/").content.decode()
+    assert "the other way round" in page
+    found = {"kind": "invoice", "how": "amount", "stripe_id": "in_<1>", "subject": "inv_1"}
+    row = a_reconciliation(now, found | {"here": "5 usd", "there": ""})
+    page = staff.get(f"/admin/billing/reconciliation/{row.pk}/change/").content.decode()
+    assert "in_&lt;1&gt;" in page
+    assert "<td>nothing</td>" in page
+
+
+@pytest.mark.parametrize("model", ["reconciliation", "dispute"])
+def test_money_is_shown_only_to_who_may_see_it(model: str, now: datetime) -> None:
+    person = Member.objects.create_user("reader@example.com", is_staff=True)
+    client = signed_in(person)
+    assert client.get(f"/admin/billing/{model}/").status_code == 403
+    person.user_permissions.add(Permission.objects.get(codename=f"view_{model}"))
+    client = signed_in(Member.objects.get(pk=person.pk))
+    assert client.get(f"/admin/billing/{model}/").status_code == 200
 
 
 def test_who_may_only_look_is_offered_no_action(subscription: Subscription) -> None:

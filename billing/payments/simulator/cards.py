@@ -27,6 +27,7 @@ class Card:
     message: str = "Your card was declined."
     funding: str = "credit"
     disputed: bool = False
+    warned: bool = False
 
 
 _NO_FUNDS = "Your card has insufficient funds."
@@ -77,6 +78,7 @@ _CARDS = (
         charging="authenticate",
     ),
     Card("4000000000000259", "succeeds, then every charge is disputed", disputed=True),
+    Card("4000000000005423", "succeeds, then the bank warns of fraud", warned=True),
     Card(
         "4000000000000127",
         "declined at once: incorrect CVC",
@@ -120,6 +122,7 @@ BY_TEST_ID = {
     "pm_card_authenticationRequired": "4000002760003184",
     "pm_card_authenticationRequiredOnSetup": "4000002500003155",
     "pm_card_createDispute": "4000000000000259",
+    "pm_card_createIssuerFraudRecord": "4000000000005423",
     "pm_card_expired": "4000000000000077",
     "pm_card_insufficientFunds": "4000000000000085",
 }

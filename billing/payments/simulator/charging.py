@@ -57,6 +57,8 @@ def _succeed(world: World, intent: Json, method: Json) -> Json | None:
     world.emit("payment_intent.succeeded", intent)
     if intent["setup_future_usage"] and intent["customer"]:
         methods.force_attach(world, method, intent["customer"])
+    if methods.card_behind(method).warned:
+        disputes.warn(world, charge)
     if methods.card_behind(method).disputed:
         disputes.open_dispute(world, charge)
     return None

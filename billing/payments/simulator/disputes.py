@@ -1,4 +1,4 @@
-"""Disputes: a cardholder asks the bank for the money back."""
+"""Disputes, and warnings before them: a cardholder asks the bank for the money back."""
 
 from __future__ import annotations
 
@@ -58,9 +58,36 @@ def open_dispute(world: World, charge: Json) -> Json:
     world.store.put(dispute)
     charge["disputed"] = True
     world.store.put(charge)
+    answer_warnings(world, charge)
     world.emit("charge.dispute.created", dispute)
     world.emit("charge.dispute.funds_withdrawn", dispute)
     return dispute
+
+
+def warn(world: World, charge: Json) -> Json:
+    """Let the bank report a charge as fraud; nothing happens to the money yet."""
+    warning: Json = {
+        "id": new_id("issfr"),
+        "object": "radar.early_fraud_warning",
+        "actionable": True,
+        "charge": charge["id"],
+        "created": world.now(),
+        "fraud_type": "made_with_stolen_card",
+        "livemode": False,
+        "payment_intent": charge["payment_intent"],
+    }
+    world.store.put(warning)
+    world.emit("radar.early_fraud_warning.created", warning)
+    return warning
+
+
+def answer_warnings(world: World, charge: Json) -> None:
+    """A refund or a dispute leaves nothing to be done about a warning."""
+    for warning in world.store.all("radar.early_fraud_warning"):
+        if warning["charge"] == charge["id"] and warning["actionable"]:
+            warning["actionable"] = False
+            world.store.put(warning)
+            world.emit("radar.early_fraud_warning.updated", warning, {"actionable": True})
 
 
 def update(world: World, call: Call) -> Json:
@@ -107,6 +134,18 @@ ROUTES = (
         "/v1/disputes",
         {**PAGE, "created": RANGE, "charge": TEXT, "payment_intent": TEXT},
         listing("dispute", "charge", "payment_intent"),
+    ),
+    Route(
+        "GET",
+        "/v1/radar/early_fraud_warnings",
+        {**PAGE, "created": RANGE, "charge": TEXT, "payment_intent": TEXT},
+        listing("radar.early_fraud_warning", "charge", "payment_intent"),
+    ),
+    Route(
+        "GET",
+        "/v1/radar/early_fraud_warnings/*",
+        EXPAND,
+        retrieve("radar.early_fraud_warning"),
     ),
     Route("GET", "/v1/disputes/*", EXPAND, retrieve("dispute")),
     Route("POST", "/v1/disputes/*", _UPDATE, update),

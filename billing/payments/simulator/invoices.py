@@ -224,6 +224,7 @@ _LIST: Shape = {
 }
 _PAYMENTS: Shape = {
     **PAGE,
+    "created": RANGE,
     "invoice": TEXT,
     "payment": Nested({"type": Required(choice("payment_intent")), "payment_intent": TEXT}),
     "status": choice("canceled", "open", "paid"),

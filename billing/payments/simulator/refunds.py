@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from billing.payments.simulator import disputes
 from billing.payments.simulator.calls import Call, Route, listing, retrieve
 from billing.payments.simulator.errors import bad_request, wrong_state
 from billing.payments.simulator.forms import Json
@@ -84,8 +85,21 @@ def give_back(
     charge["amount_refunded"] += wanted
     charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
     world.store.put(charge)
+    disputes.answer_warnings(world, charge)
     world.emit("refund.created", refund)
     world.emit("charge.refunded", charge, previous)
+    return refund
+
+
+def fail(world: World, refund: Json) -> Json:
+    """The bank could not give the money to the cardholder: it comes back to the account."""
+    refund |= {"status": "failed", "failure_reason": "lost_or_stolen_card"}
+    world.store.put(refund)
+    charge = world.find("charge", refund["charge"])
+    charge["amount_refunded"] -= refund["amount"]
+    charge["refunded"] = False
+    world.store.put(charge)
+    world.emit("refund.failed", refund)
     return refund
 
 

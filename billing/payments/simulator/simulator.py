@@ -10,7 +10,7 @@ from types import TracebackType
 
 import uvicorn
 
-from billing.payments.simulator import account
+from billing.payments.simulator import account, refunds
 from billing.payments.simulator.api import Api
 from billing.payments.simulator.clock import Clock
 from billing.payments.simulator.control import Control
@@ -189,6 +189,11 @@ class Simulator:
         with self._store.unit():
             self._store.put({"id": account.ACCOUNT_ID, "object": "account", **fields})
             self._store.put({"id": account.TAX_ID, "object": "tax.settings", **(tax or {})})
+
+    def fail_refund(self, identifier: str) -> None:
+        """Let a refund fail at the bank after it succeeded here."""
+        with self._store.unit():
+            refunds.fail(self._world, self._world.find("refund", identifier))
 
     def clear_faults(self) -> None:
         """Disarm every fault."""

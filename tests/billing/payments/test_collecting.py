@@ -231,7 +231,7 @@ def test_a_customer_deleted_at_stripe_cannot_be_charged(
     assert row.payment_method == ""
 
 
-def test_a_refund_leaves_a_note(
+def test_a_refund_leaves_the_invoice_paid(
     simulator: Simulator, customer: Customer, now: datetime, deliver: Deliver
 ) -> None:
     give_card(customer, now=now)
@@ -242,7 +242,7 @@ def test_a_refund_leaves_a_note(
     invoice.refresh_from_db()
     assert (invoice.status, invoice.amount_paid) == ("paid", invoice.total)
     note = AuditEntry.objects.get(subject=invoice.public_id, action="invoice.refunded")
-    assert note.changes["amount_refunded"] == 100
+    assert note.changes["amount"] == 100
 
 
 def test_a_dispute_leaves_a_note(
