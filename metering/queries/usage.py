@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
+import msgspec
 from django.db import connection
 
 from metering import statements
@@ -19,6 +20,8 @@ from metering.queries.retention import gone_before
 
 Bucket = Literal["hour", "day", "month", "total"]
 Group = tuple[tuple[str, str], ...]
+# Start in Unix seconds, dimensions as JSON, quantity, time of the latest in microseconds.
+_BUCKETS = msgspec.json.Decoder(list[tuple[int, str, int, int | None]])
 
 
 class EventsGone(Exception):
@@ -27,13 +30,12 @@ class EventsGone(Exception):
     param = "from"
 
 
-@dataclass(frozen=True, slots=True)
-class UsagePoint:
+class UsagePoint(NamedTuple):
     """Usage of one meter in `[start_at, end_at)` under one group of dimensions."""
 
     start_at: datetime
     end_at: datetime
-    group: dict[str, str]
+    group: Mapping[str, str]
     quantity: int
 
 
@@ -74,16 +76,15 @@ def usage(
     if asked["aggregation"] is Aggregation.UNIQUE:
         sums = _members(_rows("usage_members", asked), group_by)
     else:
-        sums = _merged(_rows("usage", asked), group_by, asked["aggregation"])
-    spans: dict[datetime, tuple[datetime, datetime]] = {}
-    points = []
-    for (at, group), quantity in sums.items():
-        if quantity:
-            if at not in spans:
-                spans[at] = _span(at, bucket, start_at=start_at, end_at=end_at)
-            points.append((*spans[at], group, quantity))
-    points.sort()
-    return [UsagePoint(first, last, dict(group), number) for first, last, group, number in points]
+        ((buckets,),) = _rows("usage", asked)
+        sums = _merged(buckets or b"[]", group_by, asked["aggregation"])
+    spans = {
+        at: _span(at, bucket, start_at=start_at, end_at=end_at)
+        for at in sorted({at for at, _ in sums})
+    }
+    points = sorted((at, group, quantity) for (at, group), quantity in sums.items() if quantity)
+    groups = {group: dict(group) for _, group in sums}
+    return [UsagePoint(*spans[at], groups[group], number) for at, group, number in points]
 
 
 def _asked(
@@ -150,36 +151,34 @@ def _rows(name: str, asked: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _merged(
-    rows: Iterable[tuple[datetime, str, Any, int | None]],
-    group_by: Sequence[str],
-    aggregation: Aggregation,
-) -> dict[tuple[datetime, Group], int]:
-    """One quantity by bucket and group; the rows' groups may come in several parts."""
+    buckets: str | bytes, group_by: Sequence[str], aggregation: Aggregation
+) -> dict[tuple[int, Group], int]:
+    """One quantity by bucket and group; the groups may come in several parts."""
     group_of = _grouping(group_by)
-    found: dict[tuple[datetime, Group], tuple[int, int]] = {}
-    for at, properties, quantity, latest_us in rows:
-        key, this = (at, group_of(properties)), (latest_us or 0, int(quantity))
-        earlier = found.get(key)
-        if earlier is None:
-            found[key] = this
-        elif aggregation is Aggregation.LATEST:
+    found: dict[tuple[int, Group], tuple[int, int]] = {}
+    for at, properties, quantity, latest_us in _BUCKETS.decode(buckets):
+        key, this = (at, group_of(properties)), (latest_us or 0, quantity)
+        earlier = found.setdefault(key, this)
+        if earlier is this:
+            continue
+        if aggregation is Aggregation.LATEST:
             found[key] = max(earlier, this)
         elif aggregation is Aggregation.MAX:
-            found[key] = (0, max(earlier[1], this[1]))
+            found[key] = (0, max(earlier[1], quantity))
         else:
-            found[key] = (0, earlier[1] + this[1])
+            found[key] = (0, earlier[1] + quantity)
     return {key: quantity for key, (_, quantity) in found.items()}
 
 
 def _members(
     rows: Iterable[tuple[datetime, str, str | None, int]], group_by: Sequence[str]
-) -> dict[tuple[datetime, Group], int]:
+) -> dict[tuple[int, Group], int]:
     if not group_by:
-        return {(at, ()): number for at, _, _, number in rows}
+        return {(int(at.timestamp()), ()): number for at, _, _, number in rows}
     group_of = _grouping(group_by)
-    found: dict[tuple[datetime, Group], set[str | None]] = {}
+    found: dict[tuple[int, Group], set[str | None]] = {}
     for at, properties, member, _ in rows:
-        found.setdefault((at, group_of(properties)), set()).add(member)
+        found.setdefault((int(at.timestamp()), group_of(properties)), set()).add(member)
     return {key: len(members) for key, members in found.items()}
 
 
@@ -200,9 +199,10 @@ def _grouping(names: Sequence[str]) -> Callable[[str], Group]:
 
 
 def _span(
-    at: datetime, bucket: Bucket, *, start_at: datetime, end_at: datetime
+    at_s: int, bucket: Bucket, *, start_at: datetime, end_at: datetime
 ) -> tuple[datetime, datetime]:
-    """The bucket of that time, cut to the span."""
+    """The bucket that begins then (Unix seconds), cut to the span."""
+    at = datetime.fromtimestamp(at_s, UTC)
     match bucket:
         case "hour":
             first = hour_of(at)

@@ -2,9 +2,10 @@
 -- %(bucket)s is what date_trunc takes, in UTC; %(dimensions)s the names to group by (text[]), and
 -- %(others)s those that are left out of the buckets'; %(first)s the dimensions of the meter's first
 -- version: what an event is grouped by are those of the version of its time.
--- Returns rows (bucket start, dimensions as JSON text, quantity, time of the latest in
--- microseconds); groups may come in parts: the dimensions of the ragged edges are the events' own
--- properties, which the caller still has to turn into text.
+-- Returns one row: JSON text, an array of [bucket start in Unix seconds, dimensions as JSON text,
+-- quantity, time of the latest in microseconds], which is read faster than thousands of rows; null
+-- where there is none. Groups may come in parts: the dimensions of the ragged edges are the events'
+-- own properties, which the caller still has to turn into text.
 WITH reach AS MATERIALIZED (
     SELECT greatest(%(day_from)s,
                     least(%(day_to)s, coalesce(max(days_to), '-infinity')))     AS days_to,
@@ -78,11 +79,15 @@ WITH reach AS MATERIALIZED (
     SELECT date_trunc(%(bucket)s, at, 'UTC') AS start_at, dimensions, quantity,
            (extract(epoch FROM latest_at) * 1000000)::bigint AS latest_us
       FROM part
+), bucket AS (
+    SELECT start_at, dimensions,
+           CASE %(aggregation)s WHEN 'max' THEN max(quantity)
+                                WHEN 'latest' THEN (max(ARRAY[latest_us, quantity]))[2]
+                                ELSE sum(quantity) END AS quantity,
+           max(latest_us) AS latest_us
+      FROM latest
+     GROUP BY start_at, dimensions
 )
-SELECT start_at, dimensions::text,
-       CASE %(aggregation)s WHEN 'max' THEN max(quantity)
-                            WHEN 'latest' THEN (max(ARRAY[latest_us, quantity]))[2]
-                            ELSE sum(quantity) END,
-       max(latest_us)
-  FROM latest
- GROUP BY start_at, dimensions
+SELECT json_agg(json_build_array(
+           extract(epoch FROM start_at)::bigint, dimensions::text, quantity, latest_us))::text
+  FROM bucket
