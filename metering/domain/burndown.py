@@ -16,16 +16,16 @@ Each window of the meter takes the whole quantity; only windows longer than an h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from metering.domain.account import Account, Balance, BalanceKey, Grant, Terms
 from metering.domain.windows import RATE_UNITS
 
 
-@dataclass(slots=True)
-class BalanceDelta:
+class BalanceDelta(Struct, gc=False):
     """What a batch changes in one balance row."""
 
     end_at: datetime
@@ -37,13 +37,12 @@ class BalanceDelta:
     latest_at: datetime | None = None  # None: as it is
 
 
-@dataclass(slots=True)
-class Deltas:
+class Deltas(Struct):
     """What a batch changes in one customer's balances and grants, to be written as sums."""
 
-    balances: dict[BalanceKey, BalanceDelta] = field(default_factory=dict)
-    grants: dict[int, list[int]] = field(default_factory=dict)  # id -> [used, held]
-    members: dict[BalanceKey, list[str]] = field(default_factory=dict)  # new ones
+    balances: dict[BalanceKey, BalanceDelta] = {}
+    grants: dict[int, list[int]] = {}  # id -> [used, held]
+    members: dict[BalanceKey, list[str]] = {}  # new ones
 
     def balance(self, key: BalanceKey, balance: Balance | None) -> BalanceDelta:
         """The changes of one balance row; None = it is stored, but not in the copy."""
@@ -170,7 +169,7 @@ def give_back(
             side.grant_held -= part
 
 
-class Room(NamedTuple):
+class Room(Struct, frozen=True, gc=False):
     """How much more one entitlement would admit, and how its balance stands.
 
     granted = used + held + remaining - overage, overage being what is used or held past all that
@@ -208,17 +207,9 @@ def room(account: Account, terms: Terms, *, at: datetime) -> Room:
         base_held = balance.held - balance.grant_held
         admissible = max(left + limit, 0) + from_grants
         without_holds = max(left + base_held + limit, 0) + from_grants + grants_held
-    return Room(
-        terms=terms,
-        granted=balance.used + balance.held + remaining - overage,
-        used=balance.used,
-        held=balance.held,
-        overage=overage,
-        remaining=remaining,
-        admissible=admissible,
-        admissible_without_holds=without_holds,
-        resets_at=end_at,
-    )
+    used, held = balance.used, balance.held
+    granted = used + held + remaining - overage
+    return Room(terms, granted, used, held, overage, remaining, admissible, without_holds, end_at)
 
 
 def left_after(before: Room, quantity: int) -> tuple[int, int]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from metering.domain.account import Account
 from metering.domain.burndown import Room, room
@@ -21,7 +23,7 @@ from metering.domain.windows import RATE_UNITS
 Retry = Literal["never", "after_reset", "after_in_flight"]
 
 
-class Item(NamedTuple):
+class Item(Struct, frozen=True, gc=False):
     """One thing asked for: a quantity of a meter, or a feature (meter_id None)."""
 
     name: str  # key of the meter or feature
@@ -58,7 +60,7 @@ class Offer:
         return item.meter_id in self.meters
 
 
-class Allowed(NamedTuple):
+class Allowed(Struct, frozen=True, gc=False):
     """The call may be made. `rooms` as they were before it; `value` of a static entitlement."""
 
     rooms: tuple[Room, ...]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -19,12 +19,13 @@ from metering.domain.decisions import Denied, Item
 from metering.domain.remedies import Remedy
 from metering.domain.spend_limits import spent
 from metering.domain.spending import SpendLimit
-from metering.domain.told import BalanceTold
+from metering.domain.told import BalanceTold, Told
 from metering.domain.windows import FOREVER
 from metering.gate.catalogue import Catalogue
 from metering.gate.wire import Problem
 
 Header = tuple[bytes, bytes]
+REPLAYED: Header = (b"farebox-replayed", b"true")
 encode = msgspec.json.Encoder(uuid_format="canonical").encode
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM_JSON: Header = (b"content-type", b"application/problem+json")
@@ -61,7 +62,7 @@ class AllowedBody(msgspec.Struct):
 Body = Mapping[str, Any] | AllowedBody | bytes  # bytes: as it goes over the wire
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A finished answer."""
 
     status: int
@@ -74,6 +75,43 @@ class Answer(NamedTuple):
         if body is None:
             return b""
         return body if isinstance(body, bytes) else encode(body)
+
+
+class Admitted(msgspec.Struct, frozen=True, gc=False):
+    """The answer of an admitted check before it is written: one of a batch has no headers."""
+
+    told: Told
+    customer_id: int
+    key: str
+    now: datetime
+    replayed: bool = False
+
+    def body(self, status: int | msgspec.UnsetType = msgspec.UNSET) -> AllowedBody:
+        """The body; with its status in a batch."""
+        told, customer_id, key = self.told, self.customer_id, self.key
+        body = AllowedBody(
+            True,  # noqa: FBT003
+            owned("dec", customer_id, key),
+            told.mode,
+            ids.encode("cus", customer_id),
+            told.plan,
+            told.balances,
+            status=status,
+        )
+        if told.expires_at is not None:
+            body.hold = HoldBody(owned("hold", customer_id, key), told.expires_at)
+        if told.value is not None:
+            body.value = told.value
+        return body
+
+    def whole(self) -> Answer:
+        """The answer to a call of its own."""
+        body = self.body()
+        headers = [JSON, *identity(self.customer_id, body.decision)]
+        headers += limit_headers(self.told.balances, now=self.now)
+        if self.replayed:
+            headers.append(REPLAYED)
+        return Answer(200, body, tuple(headers))
 
 
 @lru_cache(maxsize=16_384)

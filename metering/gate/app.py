@@ -78,7 +78,7 @@ class Gate:
         self._id_start = b"req_" + secrets.token_hex(10).encode()
         self._ids = itertools.count()
         refusal = answers.problem(_OVERLOADED, base_url=settings.base_url)
-        self._overloaded = refusal._replace(body=refusal.encoded())
+        self._overloaded = Answer(refusal.status, refusal.encoded(), refusal.headers)
 
     async def stop(self) -> None:
         """End the engine of this process, if one was started."""

@@ -88,7 +88,6 @@ def _call(
         gateway_key=caller.digest,
         reference=by_key(_credential(headers)),
         deadline=loop.time() + caller.deadline_s,
-        done=loop.create_future(),
         body=body,
         asked=asked_items(body),
         key=event_key(caller.gateway, id_) if id_ else None,

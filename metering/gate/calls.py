@@ -15,7 +15,7 @@ from metering.domain.aggregates import Counted
 from metering.domain.burndown import Deltas
 from metering.domain.meters import Aggregation, MeterTerms
 from metering.domain.told import Told
-from metering.gate.answers import Answer
+from metering.gate.answers import Admitted, Answer
 from metering.gate.rows import ClosingRow, DenialRow, EventRow, HoldRow
 from metering.gate.wire import CheckBody, EventBody, ItemBody, Problem, SettleBody
 
@@ -31,15 +31,37 @@ class Reference:
     external_id: str | None = None
 
 
+class Waiter:
+    """Who waits until each of some calls has its answer."""
+
+    __slots__ = ("_future", "_left")
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> None:
+        """Return when all calls are answered."""
+        if self._left:
+            await self._future
+
+    def answered(self) -> None:
+        """One call more has its answer."""
+        self._left -= 1
+        if not self._left and not self._future.done():  # done: who waited went away
+            self._future.set_result(None)
+
+
 class Call(msgspec.Struct, kw_only=True):
     """One thing to decide for one customer. `answer` is set once; losses count lost versions."""
 
     gateway_key: bytes
     reference: Reference
     deadline: float  # of the event loop's clock
-    done: asyncio.Future[None]
+    waiter: Waiter | None = None  # who is told that it has its answer
+    done: bool = False  # it has its answer
     since: float = 0.0  # when it began to wait
-    answer: Answer | None = None
+    answer: Answer | Admitted | None = None
     failure: Problem | None = None  # what `answer` refuses, where it does
     barred: bool = False  # its gateway may not ask, or not any more
     losses: int = 0  # rounds in which its customer had changed
@@ -47,6 +69,12 @@ class Call(msgspec.Struct, kw_only=True):
     looked_up_in: Account | None = None  # the copy in which members are known for it
     weight: int = 1
     queue: int | Reference = 0  # which line it waits in: the customer's, where that is known
+
+    def finish(self) -> None:
+        """Let the answer stand, and tell who waits."""
+        self.done = True
+        if self.waiter is not None:
+            self.waiter.answered()
 
     @property
     def look_up(self) -> bool:
@@ -115,39 +143,22 @@ class Bucket(msgspec.Struct):
     members: set[str] | None = None
 
 
-class Work:
+class Work(msgspec.Struct):
     """What one batch does to one customer, gathered while its calls are decided in order."""
 
-    __slots__ = (
-        "account",
-        "calls",
-        "closings",
-        "deltas",
-        "denials",
-        "events",
-        "expired",
-        "forget",
-        "holds",
-        "new_ids",
-        "opened",
-        "rollups",
-        "used",
-    )  # fmt: skip
-
-    def __init__(self, account: Account) -> None:
-        self.account = account
-        self.calls: list[Call] = []
-        self.deltas = Deltas()
-        self.events: list[EventRow] = []
-        self.holds: list[HoldRow] = []
-        self.opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
-        self.closings: dict[str, ClosingRow] = {}
-        self.expired: set[str] = set()  # given back in this very batch
-        self.denials: dict[str, DenialRow] = {}
-        self.rollups: dict[tuple[int, int, object], Bucket] = {}
-        self.used: dict[str, Used] = {}
-        self.new_ids: list[str] = []
-        self.forget = False  # the copy no longer tells all: read again before the next batch
+    account: Account
+    calls: list[Call] = []
+    deltas: Deltas = msgspec.field(default_factory=Deltas)
+    events: list[EventRow] = []
+    holds: list[HoldRow] = []
+    opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
+    closings: dict[str, ClosingRow] = {}
+    expired: set[str] = set()  # given back in this very batch
+    denials: dict[str, DenialRow] = {}
+    rollups: dict[tuple[int, int, object], Bucket] = {}
+    used: dict[str, Used] = {}
+    new_ids: list[str] = []
+    forget: bool = False  # the copy no longer tells all: read again before the next batch
 
     @property
     def writes(self) -> bool:

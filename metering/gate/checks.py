@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from accounts.domain import ids
 from metering.domain.account import Account, HoldState
 from metering.domain.aggregates import Counted
 from metering.domain.burndown import Deltas, Room, take, use
@@ -19,7 +18,7 @@ from metering.domain.readings import Reading, take_reading
 from metering.domain.remedies import remedies
 from metering.domain.told import BalanceTold, Told, keep, recall
 from metering.gate import answers
-from metering.gate.answers import Answer
+from metering.gate.answers import Admitted, Answer
 from metering.gate.calls import Call, Check, Used, Work
 from metering.gate.catalogue import Catalogue
 from metering.gate.items import Bounds, items_of, occurred_at
@@ -28,7 +27,6 @@ from metering.gate.store import Found
 from metering.gate.wire import Problem
 
 NOTHING: Mapping[str, str] = {}
-REPLAYED = (b"farebox-replayed", b"true")
 
 
 def decide_check(
@@ -39,7 +37,7 @@ def decide_check(
     found: Mapping[tuple[int, str], Found],
     now: datetime,
     bounds: Bounds,
-) -> Answer:
+) -> Answer | Admitted:
     """Answer one check and gather in `work` what it changes; raises Problem where asked wrongly."""
     account = work.account
     key_id = check_credential(call, work, now=now)
@@ -52,7 +50,7 @@ def decide_check(
         print_ = answers.fingerprint(body.mode, asked, body.properties)
         earlier = _earlier(call, work, found, print_)
         if earlier is not None:
-            return _render(earlier, account.customer_id, key, now=now, replayed=True)
+            return Admitted(earlier, account.customer_id, key, now, replayed=True)
     try:
         at = now if body.time is None else occurred_at(body.time, now=now, bounds=bounds)
         items = items_of(call, catalogue, at=at)
@@ -75,7 +73,7 @@ def decide_check(
         )
     work.new_ids.append(key)
     work.used[key] = Used(print_, told)
-    return _render(told, account.customer_id, key, now=now)
+    return Admitted(told, account.customer_id, key, now)
 
 
 def _consume(
@@ -247,7 +245,7 @@ def _peek(
     at: datetime,
     now: datetime,
     bounds: Bounds,
-) -> Answer:
+) -> Answer | Admitted:
     account = work.account
     decision = decide(account, items, now=at, offers=catalogue.offers)
     if isinstance(decision, Denied):
@@ -257,7 +255,7 @@ def _peek(
         for each in decision.rooms
     ]
     told = Told("peek", account.plan_key, balances, value=decision.value)
-    return _render(told, account.customer_id, os.urandom(16).hex(), now=now)
+    return Admitted(told, account.customer_id, os.urandom(16).hex(), now)
 
 
 def _earlier(
@@ -280,29 +278,6 @@ def _earlier(
             "id_reused", f"The id {call.body.id!r} was used before with another body.", param="id"
         )
     return told
-
-
-def _render(
-    told: Told, customer_id: int, key: str, *, now: datetime, replayed: bool = False
-) -> Answer:
-    decision = answers.owned("dec", customer_id, key)
-    body = answers.AllowedBody(
-        allowed=True,
-        decision=decision,
-        mode=told.mode,
-        customer=ids.encode("cus", customer_id),
-        plan=told.plan,
-        balances=told.balances,
-    )
-    if told.expires_at is not None:
-        body.hold = answers.HoldBody(answers.owned("hold", customer_id, key), told.expires_at)
-    if told.value is not None:
-        body.value = told.value
-    headers = [answers.JSON, *answers.identity(customer_id, decision)]
-    headers += answers.limit_headers(told.balances, now=now)
-    if replayed:
-        headers.append(REPLAYED)
-    return Answer(200, body, tuple(headers))
 
 
 def deny(

@@ -34,6 +34,11 @@ class Copies:
         self._accounts.move_to_end(customer_id)
         return self._accounts[customer_id]
 
+    def know(self, reference: Reference) -> bool:
+        """Whether a reference leads to a copy, and still names that customer."""
+        account = self.of(reference)
+        return account is not None and names(reference, account)
+
     def keep(self, account: Account) -> None:
         """Take in a copy that was just read, in place of an older one."""
         before = self._accounts.pop(account.customer_id, None)

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
+import msgspec
+
 from accounts.domain import ids, keys
 from metering.gate import answers
-from metering.gate.answers import Answer
-from metering.gate.calls import Action, Call, Check, Closing, Reference
+from metering.gate.answers import Admitted, Answer
+from metering.gate.calls import Action, Call, Check, Closing, Reference, Waiter
 from metering.gate.engine import Engine
 from metering.gate.wire import (
     CHECKS_MAX,
@@ -21,6 +23,7 @@ from metering.gate.wire import (
     NothingBody,
     Problem,
     SettleBody,
+    WellFormedChecks,
     asked_items,
     aware,
     decode,
@@ -44,37 +47,46 @@ async def check(
     """POST /check, single or batch."""
     _require_json(headers)
     # Both forms are objects; only the batch has `checks`.
-    if b'"checks"' in body and bytes(decode(body, CheckKind).checks):
-        return await _check_batch(engine, caller, decode(body, ChecksBody))
+    if b'"checks"' in body and (checks := _checks(body)) is not None:
+        return await _check_batch(engine, caller, checks)
     call = _check_call(caller, decode(body, CheckBody))
     await ask(engine, [call])
     return answer_of(call, caller)
 
 
-async def _check_batch(engine: Engine, caller: Caller, batch: ChecksBody) -> Answer:
-    if len(batch.checks) > CHECKS_MAX:
+def _checks(body: bytes) -> Sequence[CheckBody | msgspec.Raw] | None:
+    """The checks of a batch, read already where all of them can be; None for a single check."""
+    try:
+        return decode(body, WellFormedChecks).checks
+    except Problem:  # of which one, is found out one by one
+        if not bytes(decode(body, CheckKind).checks):
+            return None
+        return decode(body, ChecksBody).checks
+
+
+async def _check_batch(
+    engine: Engine, caller: Caller, checks: Sequence[CheckBody | msgspec.Raw]
+) -> Answer:
+    if len(checks) > CHECKS_MAX:
         raise Problem("too_many_items", f"At most {CHECKS_MAX:,} checks.", param="checks")
-    calls: list[Call | Answer] = []
-    for raw in batch.checks:
+    calls: list[Check | Answer] = []
+    for each in checks:
         try:
-            calls.append(_check_call(caller, decode(bytes(raw), CheckBody)))
+            read = each if isinstance(each, CheckBody) else decode(bytes(each), CheckBody)
+            calls.append(_check_call(caller, read))
         except Problem as refused:
             calls.append(answers.problem(refused, base_url=caller.base_url))
-    await ask(engine, [call for call in calls if isinstance(call, Call)])
-    results = []
-    for each in calls:
-        answer = each if isinstance(each, Answer) else answer_of(each, caller)
-        results.append(_result(answer))
-    return Answer(200, {"results": results})
+    await ask(engine, [call for call in calls if isinstance(call, Check)])
+    return Answer(200, {"results": [_result(each, caller) for each in calls]})
 
 
-def _result(answer: Answer) -> object:
+def _result(call: Check | Answer, caller: Caller) -> object:
     """One answer of a batch: its body, with its status."""
-    body = answer.body
-    if isinstance(body, answers.AllowedBody):
-        body.status = answer.status
-        return body
-    return {**cast("Mapping[str, Any]", body), "status": answer.status}
+    if isinstance(call, Check):
+        if call.failure is None and isinstance(call.answer, Admitted):
+            return call.answer.body(200)
+        call = answer_of(call, caller)
+    return {**cast("Mapping[str, Any]", call.body), "status": call.status}
 
 
 def _check_call(caller: Caller, body: CheckBody) -> Check:
@@ -96,7 +108,6 @@ def _check_call(caller: Caller, body: CheckBody) -> Check:
         gateway_key=caller.digest,
         reference=reference,
         deadline=loop.time() + caller.deadline_s,
-        done=loop.create_future(),
         body=body,
         asked=asked,
         key=key,
@@ -133,7 +144,6 @@ async def close_hold(
         gateway_key=caller.digest,
         reference=Reference(customer_id=customer_id),
         deadline=loop.time() + caller.deadline_s,
-        done=loop.create_future(),
         action=action,
         customer_id=customer_id,
         key=key.hex,
@@ -146,16 +156,21 @@ async def close_hold(
 
 async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     """Have calls decided, all of them or none; raises Overloaded."""
-    engine.submit(calls)
+    if not calls:
+        return
+    waiter = Waiter(len(calls))
     for call in calls:
-        await call.done
+        call.waiter = waiter
+    engine.submit(calls)
+    await waiter.wait()
 
 
 def answer_of(call: Call, caller: Caller) -> Answer:
     if call.failure is not None:
         return answers.problem(call.failure, base_url=caller.base_url)
-    assert call.answer is not None
-    return call.answer
+    answer = call.answer
+    assert answer is not None
+    return answer.whole() if isinstance(answer, Admitted) else answer
 
 
 def event_key(source: str, id_: str) -> str:

@@ -70,7 +70,7 @@ class Engine:
         self._bounds = bounds
         self._limits = limits
         self._lines = Lines(batch=limits.batch)
-        self._copies = Copies(max(limits.copies, limits.batch))
+        self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._reads_begun = self._reads_done = 0
         self._refreshing = asyncio.Lock()
@@ -168,7 +168,7 @@ class Engine:
             metrics.SPLITS.inc()
             middle = len(calls) // 2
             for half in (calls[:middle], calls[middle:]):
-                left = [call for call in half if not call.done.done()]
+                left = [call for call in half if not call.done]
                 for call in left:
                     call.interrupted = True
                 await self._survive(left, flight, store)
@@ -185,14 +185,14 @@ class Engine:
 
     @staticmethod
     def _fail(call: Call, refused: Problem) -> None:
-        if call.done.done():
+        if call.done:
             return
         if isinstance(call, Reported):
             call.refuse(refused)
         call.answer = answers.problem(refused, base_url="")
         call.failure = refused
         tally.count_refused(call, refused.code)
-        call.done.set_result(None)
+        call.finish()
 
     async def _process(self, calls: list[Call], flight: Flight, store: Store) -> None:
         """Decide calls; what has lost too often goes alone, under its customer's lock."""
@@ -221,7 +221,7 @@ class Engine:
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
             catalogue = await self.ready_catalogue()
-            await fill(calls, self._copies, store, now=now, bounds=self._bounds)
+            nobody = await fill(calls, self._copies, store, now=now, bounds=self._bounds)
             if catalogue.counts_members:
                 await look_for_members(
                     calls,
@@ -232,7 +232,7 @@ class Engine:
                     bounds=self._bounds,
                 )
             found = await look_up(calls, self._copies, store, now=now)
-            works = self._group(calls, flight, members=catalogue.counts_members)
+            works = self._group(calls, flight, nobody, members=catalogue.counts_members)
             await self._expire(works, now, store)
             for work in works.values():
                 self._decide(work, catalogue, found, now)
@@ -251,17 +251,23 @@ class Engine:
         if written.catalogue != written.decided_on.version:
             self.catalogue = await store.read_catalogue()
 
-    def _group(self, calls: Sequence[Call], flight: Flight, *, members: bool) -> dict[int, Work]:
+    def _group(
+        self, calls: Sequence[Call], flight: Flight, nobody: set[Reference], *, members: bool
+    ) -> dict[int, Work]:
         """The work of each customer; a customer of another flight waits for that one to land.
 
-        `members`: a copy that came since its members were looked up waits as well.
+        `nobody`: references that lead to no customer. `members`: a copy that came since its
+        members were looked up waits as well.
         """
         works: dict[int, Work] = {}
         early: list[Call] = []
         for call in calls:
+            if call.reference in nobody:
+                self._fail(call, _unknown(call))
+                continue
             account = self._copies.of(call.reference)
             if account is None or not names(call.reference, account):
-                self._fail(call, _unknown(call))
+                early.append(call)  # its copy was dropped while this flight was still reading
                 continue
             # From here on its line is its customer's: calls that wait again keep their order only
             # in one line, and they may have come in one of how a key or an outside id named them.
@@ -301,12 +307,15 @@ class Engine:
         found: dict[tuple[int, str], Found],
         now: datetime,
     ) -> None:
+        good: bytes | None = None  # the key of a gateway that may ask
         for call in tuple(work.calls):
-            if call.done.done():
+            if call.done:
                 continue  # answered 503 meanwhile: its answer must not change any more
             call.barred = True
             try:
-                catalogue.caller(call.gateway_key, now=now)
+                if call.gateway_key != good:
+                    catalogue.caller(call.gateway_key, now=now)
+                    good = call.gateway_key
                 call.barred = False
                 if isinstance(call, Check):
                     call.answer = decide_check(
@@ -347,8 +356,8 @@ class Engine:
                 if work.account.members and work.account.knows_too_many:
                     self._copies.keep(work.account.without_members())
             for call in work.calls:
-                if not call.done.done():
-                    call.done.set_result(None)
+                if not call.done:
+                    call.finish()
         if lost:
             self._lines.put_back(lost)
 

@@ -188,7 +188,6 @@ def _settle(
         gateway_key=call.gateway_key,
         reference=call.reference,
         deadline=call.deadline,
-        done=call.done,
         action="settle",
         customer_id=customer_id,
         key=key,

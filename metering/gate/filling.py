@@ -18,16 +18,23 @@ from metering.gate.wire import Problem
 
 async def fill(
     batch: Sequence[Call], copies: Copies, store: Store, *, now: datetime, bounds: Bounds
-) -> None:
-    """Read the customers of a batch that are not in the copies, or not far enough back."""
+) -> set[Reference]:
+    """Read the customers of a batch that are not in the copies, or not far enough back.
+
+    Returns the references that lead to nobody. That cannot be told from the copies afterwards:
+    another flight may have cleared them meanwhile.
+    """
+    asked: set[Reference] = set()
     ids: set[int] = set()
     digests: set[bytes] = set()
     externals: set[str] = set()
     since = now
     for call in batch:
         reference = call.reference
-        at = _earliest(call, now - bounds.max_age)
         account = copies.of(reference)
+        at = None
+        if not isinstance(call, Check) or call.body.time is not None:
+            at = _earliest(call, now - bounds.max_age)
         # A name may have gone from the customer that it led to when last read to another one.
         known = account is not None and names(reference, account)
         covered = at is None or (
@@ -37,6 +44,7 @@ async def fill(
         )
         if known and covered:
             continue
+        asked.add(reference)
         since = min(since, at or now)
         if reference.digest is not None:
             digests.add(reference.digest)
@@ -49,6 +57,7 @@ async def fill(
             ids=ids, digests=digests, externals=externals, since=since
         ):
             copies.keep(account)
+    return {each for each in asked if not copies.know(each)}
 
 
 async def look_up(
@@ -57,6 +66,8 @@ async def look_up(
     """Read what ids were used for: of holds that are not known, else where a round was lost."""
     wanted: set[tuple[int, str]] = set()
     for call in batch:
+        if isinstance(call, Check) and not call.look_up:
+            continue
         customer_id = copies.customer_of(call.reference)
         if customer_id is None:
             continue
@@ -65,7 +76,7 @@ async def look_up(
             if call.look_up or account is None or call.key not in account.holds:
                 wanted.add((customer_id, call.key))
         elif isinstance(call, Check):
-            if call.look_up and call.key is not None:
+            if call.key is not None:
                 wanted.add((customer_id, call.key))
         elif isinstance(call, Reported):
             wanted |= _ids_of_events(call, customer_id)

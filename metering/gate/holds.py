@@ -11,10 +11,10 @@ from metering.domain.account import HoldState
 from metering.domain.burndown import give_back, use
 from metering.domain.told import BalanceTold
 from metering.gate import answers
-from metering.gate.answers import Answer
+from metering.gate.answers import REPLAYED, Answer
 from metering.gate.calls import Closing, Used, Work
 from metering.gate.catalogue import Catalogue
-from metering.gate.checks import REPLAYED, add_event
+from metering.gate.checks import add_event
 from metering.gate.rows import ClosingRow, EventRow
 from metering.gate.store import Found
 from metering.gate.wire import Problem, SettleBody

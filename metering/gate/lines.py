@@ -56,7 +56,7 @@ class Lines:
 
     def put_back(self, calls: Sequence[Call]) -> None:
         """Let calls that came to nothing wait again, before the others of their lines."""
-        self.put([call for call in reversed(calls) if not call.done.done()], first=True)
+        self.put([call for call in reversed(calls) if not call.done], first=True)
 
     async def take(self) -> Flight:
         """Wait until a flight is worth it, and begin it: whole lines, as far as a batch goes."""
@@ -76,7 +76,7 @@ class Lines:
                     break
                 self._waiting -= 1
                 self.weight -= call.weight
-                if not call.done.done():
+                if not call.done:
                     flight.calls.append(call)
                     weight += call.weight
         self._flights.append(flight)

@@ -90,7 +90,6 @@ def _reported(
         gateway_key=caller.digest,
         reference=reference,
         deadline=loop.time() + caller.deadline_s + of / 1_000,
-        done=loop.create_future(),
         weight=len(group),
         events=group,
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from prometheus_client import Counter
 
 from metering.gate import metrics
+from metering.gate.answers import REPLAYED, Admitted
 from metering.gate.calls import Call, Check, Closing, Reported, Work
-from metering.gate.checks import REPLAYED
 
 _decisions: dict[tuple[str, str], Counter] = {}  # bound labels, so that none is looked up twice
 
@@ -20,17 +20,14 @@ def count_landed(works: Iterable[Work]) -> None:
     for work in works:
         expired += len(work.expired)
         for call in work.calls:
-            if call.done.done():
+            if call.done:
                 continue  # refused meanwhile, and counted as that
             if isinstance(call, Reported) and call.failure is None:
                 _count_fates(call)
                 continue
-            answer = call.answer
-            if answer is not None and answer.headers[-1] is REPLAYED:
-                replays += 1
-            key = mode_of(call), "allowed" if call.failure is None else call.failure.code
-            if call.failure is None and answer is not None and answer.status != 200:
-                key = key[0], answer.body["code"]  # type: ignore[index,call-overload]  # a denial
+            code, replayed = _outcome(call)
+            replays += replayed
+            key = mode_of(call), code
             decided[key] = decided.get(key, 0) + 1
     for key, count in decided.items():
         _decision(key).inc(count)
@@ -38,6 +35,18 @@ def count_landed(works: Iterable[Work]) -> None:
         metrics.REPLAYS.inc(replays)
     if expired:
         metrics.EXPIRED.inc(expired)
+
+
+def _outcome(call: Call) -> tuple[str, bool]:
+    """The code of what a call was answered, and whether it is a repeat's answer."""
+    if call.failure is not None:
+        return call.failure.code, False
+    answer = call.answer
+    if isinstance(answer, Admitted):
+        return "allowed", answer.replayed
+    if answer is None or answer.status == 200:
+        return "allowed", answer is not None and answer.headers[-1] is REPLAYED
+    return answer.body["code"], False  # type: ignore[index,call-overload]  # a denial
 
 
 def count_refused(call: Call, code: str) -> None:

@@ -57,6 +57,12 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
     time: datetime | None = None
 
 
+class WellFormedChecks(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /check, the batch form, where every check is well-formed."""
+
+    checks: list[CheckBody]
+
+
 class ChecksBody(msgspec.Struct, forbid_unknown_fields=True):
     """POST /check, the batch form."""
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 
+from accounts.domain import ids
 from accounts.operations.versions import bump, bump_catalogue
 from metering.gate import engine
 from metering.gate.rows import horizon
 from metering.models import Meter
-from tests.metering.gate.client import GateProcess, make_api_key
+from tests.metering.gate.client import GateProcess, dsn, make_api_key
 from tests.metering.gate.conftest import World, make_customer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -152,3 +154,40 @@ def test_a_key_among_many_spaces_is_not_kept(world: World) -> None:
                           headers=padded)  # fmt: skip
     assert got.status == 200
     assert all(len(header) <= 100 for header in world.gate.gate._callers)
+
+
+def test_a_connection_that_breaks_beside_a_flight_makes_none_of_its_customers_unknown(
+    world: World, gate: GateProcess
+) -> None:
+    other = GateProcess(deadline_s=60, statement_timeout_ms=60_000)
+    other.key = gate.key
+    opened = world.check(mode="hold", quantity=5, id="held")  # by a process that remembers it
+    settle = f"/api/v1/holds/{opened.body['hold']['id']}/settle"
+    stranger = make_customer()
+    try:
+        assert other.check({"key": world.key, "meter": "api.calls"}).status == 200
+        with psycopg.connect(dsn()) as locking, psycopg.connect(dsn(), autocommit=True) as looking:
+            locking.execute("LOCK TABLE metering_hold")
+            settling = other.begin(other.request("POST", settle, {"quantity": 2}))
+            (first,) = _waiting(looking, but=set())
+            named = {"customer": ids.encode("cus", stranger.id), "meter": "api.calls"}
+            asking = other.begin(other.request("POST", "/api/v1/check", named))
+            (second,) = _waiting(looking, but={first})
+            looking.execute("SELECT pg_terminate_backend(%s)", (second,))
+            _waiting(looking, but={first, second})  # the second flight has begun again
+        assert settling.result(60).status == 200
+        assert asking.result(60).body["code"] == "not_entitled"
+    finally:
+        other.stop()
+    assert world.balance(world.calls) == (2, 0)
+
+
+def _waiting(looking: psycopg.Connection[tuple[int]], *, but: set[int]) -> list[int]:
+    """The servers of other gates' statements that wait for a lock, as soon as there is one."""
+    while True:
+        rows = looking.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'farebox-gate'"
+            " AND wait_event_type = 'Lock'"
+        ).fetchall()
+        if found := [pid for (pid,) in rows if pid not in but]:
+            return found
