@@ -42,4 +42,4 @@ def test_the_portal_has_a_form_for_them(db: None) -> None:
     refused = browser.post(page, {"country": "Austria"})
     assert refused.status_code == 422
     assert 'id="country-refused"' in refused.content.decode()
-    assert Customer.objects.get().billing_details.legal_name == "Ada GmbH"
+    assert BillingDetails.objects.get(customer=Customer.objects.get()).legal_name == "Ada GmbH"
