@@ -13,6 +13,7 @@ from django.utils import timezone
 from billing.operations import (
     checking,
     closing,
+    customer_credits,
     dunning,
     issuing,
     migrating,
@@ -73,6 +74,12 @@ def migrate_customers(**_: object) -> None:
 def issue_invoices(**_: object) -> None:
     """Issue drafts whose grace for late events is over."""
     issuing.issue_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.expire_credits")
+def expire_credits(**_: object) -> None:
+    """Post what is left of credits whose time is over."""
+    customer_credits.expire_due(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.push_invoices")

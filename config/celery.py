@@ -82,6 +82,7 @@ BEAT: dict[str, float] = {
     "billing.apply_overrides": min(TICK, 10.0),
     "billing.migrate_customers": min(TICK, 10.0),
     "billing.issue_invoices": TICK,
+    "billing.expire_credits": 600.0,
     "billing.push_invoices": TICK,
     "billing.retract_invoices": TICK,
     "billing.follow_holds": TICK,

@@ -19,7 +19,7 @@ SCOPES: dict[str, str] = {
     "agree on overrides, redeem coupons and limit spending.",
     "grants:write": "Give and void quantities.",
     "invoices:read": "See invoices and their lines.",
-    "invoices:write": "Void invoices, mark them uncollectible, issue credit notes.",
+    "invoices:write": "Void invoices, mark them uncollectible, issue credit notes, grant credit.",
     "reports:read": "Read usage, balances and finance reports.",
     "events:read": "Read usage events and decisions.",
     "events:write": "Correct usage events, and supply those of a range anew.",

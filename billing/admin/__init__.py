@@ -44,7 +44,8 @@ class VersionsInPlan(ShownTable):
 
     model = PlanVersion
     fields = ("number", "state", "currency", "interval", "fee", "minimum", "trial_days")
-    fields += ("billing_threshold", "grace_days", "activated_at", "archived_at")  # type: ignore[assignment]
+    fields += ("trial_card", "trial_end", "billing_threshold", "grace_days")  # type: ignore[assignment]
+    fields += ("activated_at", "archived_at")  # type: ignore[assignment]
     ordering = ("-number",)
     show_change_link = True
 

@@ -1,4 +1,4 @@
-"""The admin of coupons; they are made by the API, whose answers explain the terms."""
+"""The admin of coupons and credits; both are made by the API, which explains the terms."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.admin.shown import ShownAdmin
-from billing.models import Coupon, CouponRedemption
+from billing.admin.shown import ShownAdmin, money_column
+from billing.domain.money import Money, format_money
+from billing.models import Coupon, CouponRedemption, Credit
 from billing.operations.couponing import archive_coupon, end_redemption
+from billing.operations.customer_credits import end_credit
 
 
 @admin.register(Coupon)
@@ -42,3 +44,27 @@ class CouponRedemptionAdmin(ShownAdmin):
     def end(self, request: HttpRequest, rows: QuerySet[CouponRedemption]) -> None:
         """End customers' coupons."""
         self.each(request, rows, end_redemption)
+
+
+@admin.register(Credit)
+class CreditAdmin(ShownAdmin):
+    """Credits of customers; granted by the API."""
+
+    list_display = ("customer", "public_id", "kind", "amount_shown", "left_shown", "priority")
+    list_display += ("granted_at", "expires_at", "reason")  # type: ignore[assignment]
+    list_filter = ("kind", "currency", ("expires_at", admin.EmptyFieldListFilter))
+    list_select_related = ("customer",)
+    search_fields = ("customer__name", "customer__external_id", "reason")
+    date_hierarchy = "granted_at"
+    actions = ("end",)
+    amount_shown = money_column("amount", "Amount")
+
+    @admin.display(description="Left")
+    def left_shown(self, credit: Credit) -> str:
+        """What can still be used."""
+        return format_money(Money(credit.left, credit.currency))
+
+    @admin.action(description="End: let what is left expire now", permissions=["operate"])
+    def end(self, request: HttpRequest, rows: QuerySet[Credit]) -> None:
+        """End credits."""
+        self.each(request, rows, end_credit)

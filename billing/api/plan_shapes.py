@@ -98,6 +98,8 @@ class NewVersion(StrictSerializer):
     interval = serializers.ChoiceField(PlanVersion.Interval.values, required=False)
     fee = WholeField(most=AMOUNT_MAX, required=False)
     trial_days = WholeField(most=DAYS_MAX, required=False)
+    trial_card = FlagField(required=False)
+    trial_end = TextField(max_length=110, required=False)
     grace_days = WholeField(most=DAYS_MAX, required=False)
     minimum = WholeField(most=AMOUNT_MAX, required=False)
     billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
@@ -113,12 +115,13 @@ class NewPlan(NewVersion):
     name = TextField(max_length=200)
     description = TextField(max_length=500, allow_blank=True, required=False)
     public = FlagField(required=False)
+    family = TextField(max_length=100, allow_blank=True, required=False)
 
 
 def terms_in(asked: dict[str, Any]) -> VersionTerms:
     """Take the terms of a version out of a validated body."""
-    names = ["currency", "interval", "fee", "trial_days", "grace_days", "minimum", "seats"]
-    names += ["billing_threshold", "entitlements"]
+    names = ["currency", "interval", "fee", "trial_days", "trial_card", "trial_end"]
+    names += ["grace_days", "minimum", "seats", "billing_threshold", "entitlements"]
     return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
 
 
@@ -169,6 +172,8 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
     interval = serializers.ChoiceField(PlanVersion.Interval.values)
     fee = WholeField()
     trial_days = WholeField()
+    trial_card = serializers.BooleanField()
+    trial_end = serializers.CharField()
     grace_days = WholeField()
     minimum = WholeField()
     billing_threshold = WholeField(allow_null=True)
@@ -192,6 +197,7 @@ class PlanShape(serializers.Serializer[Plan]):
     name = serializers.CharField()
     description = serializers.CharField()
     public = serializers.BooleanField()
+    family = serializers.CharField()
     created_at = InstantField()
     archived_at = InstantField(allow_null=True)
     version = serializers.SerializerMethodField()

@@ -42,6 +42,7 @@ class Account(StrEnum):
     TAX = "tax"  # collected for the state
     CASH = "cash"  # at Stripe, or paid outside
     CUSTOMER_CREDIT = "customer_credit"  # promised against future invoices
+    PROMOTIONS = "promotions"  # credit that was given away
     WALLET = "wallet"  # paid in advance
     REFUNDS = "refunds"
     DISPUTED = "disputed"  # taken back by a bank until a dispute is decided
@@ -60,6 +61,9 @@ class PostingKind(StrEnum):
     DISPUTE_LOST = "dispute_lost"
     CREDIT_GRANTED = "credit_granted"
     CREDIT_APPLIED = "credit_applied"
+    CREDIT_SOLD = "credit_sold"
+    CREDIT_GIVEN = "credit_given"
+    CREDIT_EXPIRED = "credit_expired"
     WALLET_TOP_UP = "wallet_top_up"
     WALLET_DRAW = "wallet_draw"
     WRITE_OFF = "write_off"
@@ -208,6 +212,40 @@ def credit_applied(amount: int, *, currency: str) -> Posting:
         amount,
         debit=Account.CUSTOMER_CREDIT,
         credit=Account.RECEIVABLE,
+        currency=currency,
+    )
+
+
+def credit_sold(amount: int, *, currency: str) -> Posting:
+    """The customer paid for credit, outside of an invoice."""
+    return _move(
+        PostingKind.CREDIT_SOLD,
+        amount,
+        debit=Account.CASH,
+        credit=Account.CUSTOMER_CREDIT,
+        currency=currency,
+    )
+
+
+def credit_given(amount: int, *, currency: str) -> Posting:
+    """Credit as a gift: a promotion, an apology."""
+    return _move(
+        PostingKind.CREDIT_GIVEN,
+        amount,
+        debit=Account.PROMOTIONS,
+        credit=Account.CUSTOMER_CREDIT,
+        currency=currency,
+    )
+
+
+def credit_expired(amount: int, *, currency: str, given: bool) -> Posting:
+    """What was left of credit can no longer be used. What was ``given`` comes back to where it
+    came from; what was paid for is earned."""
+    return _move(
+        PostingKind.CREDIT_EXPIRED,
+        amount,
+        debit=Account.CUSTOMER_CREDIT,
+        credit=Account.PROMOTIONS if given else Account.REVENUE,
         currency=currency,
     )
 

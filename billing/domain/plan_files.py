@@ -12,19 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 PLANS_MAX: Final = 500
-_NAMED: Final = {"name": str, "description": str, "public": bool}
+_NAMED: Final = {"name": str, "description": str, "public": bool, "family": str}
 _TERMS: Final = frozenset(
-    {
-        "currency",
-        "interval",
-        "fee",
-        "trial_days",
-        "grace_days",
-        "minimum",
-        "billing_threshold",
-        "seats",
-        "entitlements",
-    }
+    {"currency", "interval", "fee", "trial_days", "trial_card", "trial_end", "grace_days"}
+    | {"minimum", "billing_threshold", "seats", "entitlements"}
 )
 
 
@@ -45,6 +36,7 @@ class DescribedPlan:
     name: str
     description: str
     public: bool
+    family: str
     terms: Mapping[str, Any]
 
 
@@ -98,6 +90,7 @@ def _plan(key: object, data: object) -> DescribedPlan:
         name=data.get("name", key),
         description=data.get("description", ""),
         public=data.get("public", True),
+        family=data.get("family", ""),
         terms={member: value for member, value in data.items() if member in _TERMS},
     )
 

@@ -33,6 +33,7 @@ class SubscriptionStatus(StrEnum):
 
 
 class SubscriptionEvent(StrEnum):
+    TRIAL_STARTED = "trial_started"  # that waited for a payment method
     ACTIVATED = "activated"  # paid for the first time, or needs no payment
     TRIAL_ENDED = "trial_ended"  # without being activated
     PAYMENT_METHOD_MISSING = "payment_method_missing"
@@ -51,7 +52,7 @@ _S, _E = SubscriptionStatus, SubscriptionEvent
 # last invoice fails), the state stays.
 _PAYMENT_NEWS: Final = (_E.PAYMENT_FAILED, _E.PAYMENT_ACTION_REQUIRED, _E.GRACE_ENDED, _E.PAID)
 _STAYS: Final[Mapping[SubscriptionStatus, tuple[SubscriptionEvent, ...]]] = {
-    _S.TRIALING: _PAYMENT_NEWS,
+    _S.TRIALING: (_E.TRIAL_STARTED, *_PAYMENT_NEWS),
     _S.ACTIVE: (
         _E.ACTIVATED,
         _E.TRIAL_ENDED,
@@ -94,6 +95,7 @@ _MOVES: Final[Mapping[tuple[SubscriptionStatus, SubscriptionEvent], Subscription
     (_S.UNPAID, _E.CANCELED): _S.CANCELED,
     (_S.PAUSED, _E.RESUMED): _S.ACTIVE,
     (_S.PAUSED, _E.CANCELED): _S.CANCELED,
+    (_S.INCOMPLETE, _E.TRIAL_STARTED): _S.TRIALING,
     (_S.INCOMPLETE, _E.ACTIVATED): _S.ACTIVE,
     (_S.INCOMPLETE, _E.PAID): _S.ACTIVE,
     (_S.INCOMPLETE, _E.CANCELED): _S.CANCELED,

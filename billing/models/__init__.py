@@ -11,7 +11,7 @@ from billing.models.invoices import (
     InvoiceLine,
     PaymentAttempt,
 )
-from billing.models.ledger import LedgerEntry, LedgerPosting, Wallet
+from billing.models.ledger import Credit, CreditUse, LedgerEntry, LedgerPosting, Wallet
 from billing.models.plan_migrations import MigratedSubscription, PlanMigration
 from billing.models.stripe import (
     CheckoutSession,
@@ -29,7 +29,9 @@ __all__ = [
     "CheckoutSession",
     "Coupon",
     "CouponRedemption",
+    "Credit",
     "CreditNote",
+    "CreditUse",
     "Dispute",
     "Invoice",
     "InvoiceCounter",

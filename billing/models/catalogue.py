@@ -19,6 +19,7 @@ class Plan(Entity):
     name = models.CharField(max_length=200)
     description = models.CharField(max_length=500, blank=True)
     public = models.BooleanField(default=True)  # offered to customers
+    family = models.CharField(max_length=100, blank=True)  # whose trial a customer has only once
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
 
@@ -48,6 +49,8 @@ class PlanVersion(Entity):
     interval = models.CharField(max_length=5, choices=Interval.choices, default=Interval.MONTH)
     fee = models.BigIntegerField(default=0)  # minor units, billed at the end of each period
     trial_days = models.PositiveSmallIntegerField(default=0)
+    trial_card = models.BooleanField(default=False)  # the trial begins with a payment method
+    trial_end = models.CharField(max_length=110, default="wait")  # domain/trials.py
     grace_days = models.PositiveSmallIntegerField(default=3)
     minimum = models.BigIntegerField(default=0)  # minor units per period
     # Usage that comes to so many minor units is billed before the period ends; null: never.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts.models import Customer, Entity
 from billing.models.invoices import Invoice
@@ -30,6 +30,78 @@ class Wallet(Entity):
 
     def __str__(self) -> str:
         return f"{self.customer} {self.currency}"
+
+
+class Credit(Entity):
+    """Money that a customer need not pay, in minor units: used by invoices, once each cent.
+
+    Promotional: given; paid: owed to the customer, because it was paid for or given back. Left is
+    `amount - used - expired`; `expires_at`: the end of the last period it can be used for.
+    """
+
+    class Kind(models.TextChoices):
+        PROMOTIONAL = "promotional", "Promotional"
+        PAID = "paid", "Paid"
+
+    PREFIX: ClassVar[str] = "cred"
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="credits")
+    currency = models.CharField(max_length=3)
+    kind = models.CharField(max_length=11, choices=Kind.choices)
+    amount = models.BigIntegerField()
+    used = models.BigIntegerField(default=0)
+    expired = models.BigIntegerField(default=0)
+    priority = models.SmallIntegerField()  # lower is used first
+    reason = models.CharField(max_length=500, blank=True)
+    granted_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(amount__gt=0, used__gte=0, expired__gte=0)
+                & Q(amount__gte=F("used") + F("expired")),
+                name="credit_is_used_once",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["customer", "currency"],
+                condition=Q(amount__gt=F("used") + F("expired")),
+                name="credit_left",
+            ),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(amount__gt=F("used") + F("expired"), expires_at__isnull=False),
+                name="credit_expiring",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.left} of {self.amount} {self.currency} for {self.customer_id}"
+
+    @property
+    def left(self) -> int:
+        """What can still be used, in minor units."""
+        return self.amount - self.used - self.expired
+
+
+class CreditUse(models.Model):
+    """What an invoice used of a credit."""
+
+    credit = models.ForeignKey(Credit, on_delete=models.PROTECT, related_name="uses")
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="credit_uses")
+    amount = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["credit", "invoice"], name="credituse_once_per_invoice"
+            ),
+            models.CheckConstraint(condition=Q(amount__gt=0), name="credituse_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} of {self.credit_id} for {self.invoice_id}"
 
 
 class LedgerPosting(Entity):

@@ -42,16 +42,20 @@ def create_plan(
     terms: VersionTerms,
     description: str = "",
     public: bool = True,
+    family: str = "",
     activate: bool = False,
     actor: str,
     now: datetime,
 ) -> PlanVersion:
     """Create a plan with its first version, on sale at once if `activate`; returns the version.
 
+    Of the plans of a `family` a customer has one trial.
+
     Raises PlanInvalid (with `param`), PlanKeyTaken.
     """
-    check_names(key=key, name=name, description=description)
+    check_names(key=key, name=name, description=description, family=family)
     plan = Plan(key=key, name=name, description=description, public=public, created_at=now)
+    plan.family = family
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -66,13 +70,17 @@ def create_plan(
     return version
 
 
-def check_names(*, key: str, name: str, description: str) -> None:
+def check_names(*, key: str, name: str, description: str, family: str = "") -> None:
     """Raise PlanInvalid where a plan cannot be called like that."""
     if not _KEY.fullmatch(key):
         raise PlanInvalid(
             "key", "1 to 100 of a-z, 0-9, '_' and '-', beginning with one of a-z, 0-9"
         )
-    for member, text, least, most in (("name", name, 1, 200), ("description", description, 0, 500)):
+    for member, text, least, most in (
+        ("name", name, 1, 200),
+        ("description", description, 0, 500),
+        ("family", family, 0, 100),
+    ):
         if not least <= len(text) <= most or "\x00" in text:
             raise PlanInvalid(member, f"has {least} to {most} characters")
 

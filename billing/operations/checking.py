@@ -79,6 +79,29 @@ HAVING wallet.balance < 0
     OR wallet.balance * power(10::numeric, (%(exponents)s::jsonb ->> wallet.currency)::int)
        <> coalesce(-sum(entry.amount), 0)
 """
+# I6: what is left of a customer's credits is what the ledger says we owe it, and what was used of
+# each is what invoices used.
+_CREDITS: Final = """
+WITH booked AS (
+    SELECT posting.customer_id, entry.currency, -sum(entry.amount) AS amount
+      FROM billing_ledgerentry AS entry JOIN billing_ledgerposting AS posting
+        ON posting.id = entry.posting_id
+     WHERE entry.account = 'customer_credit'
+     GROUP BY posting.customer_id, entry.currency
+), used AS (
+    SELECT credit_id, sum(amount) AS amount FROM billing_credituse GROUP BY credit_id
+), kept AS (
+    SELECT credit.customer_id, credit.currency,
+           sum(credit.amount - credit.used - credit.expired) AS amount,
+           sum(abs(credit.used - coalesce(used.amount, 0))) AS unexplained
+      FROM billing_credit AS credit LEFT JOIN used ON used.credit_id = credit.id
+     GROUP BY credit.customer_id, credit.currency
+)
+SELECT customer_id, format('credit %%s, the ledger says %%s %%s', coalesce(kept.amount, 0),
+                           coalesce(booked.amount, 0), currency)
+  FROM booked FULL JOIN kept USING (customer_id, currency)
+ WHERE coalesce(booked.amount, 0) <> coalesce(kept.amount, 0) OR kept.unexplained <> 0
+"""
 # I7: the newest answer of Stripe that tells a total tells ours.
 _STRIPE: Final = """
 SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total, invoice.currency,
@@ -151,6 +174,7 @@ _CHECKS: Final = (
     ("I6", "led", _POSTINGS),
     ("I6", "cus", _RECEIVABLE),
     ("I6", "wal", _WALLETS),
+    ("I6", "cus", _CREDITS),
     ("I7", "inv", _STRIPE),
     ("I9", "cus", _RIGHTS),
     ("I9", "cus", _STANDING),

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import assert_never
 
 from accounts.operations.auditing import audit
 from billing.domain.periods import Interval, first_period
 from billing.domain.subscriptions import SubscriptionEvent
+from billing.domain.trials import TrialOutcome
 from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
 from billing.operations.drafting import draft_period
 from billing.operations.locking import each_in_turn
 from billing.operations.provisioning import advance_status, provision
-from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.spend_limits import limits_spending
+from billing.queries.trials import after_trial
 
 Status = Subscription.Status
 # Their clock stands still: the first has not begun, the other is over.
@@ -35,7 +37,7 @@ def close_due(*, now: datetime, limit: int) -> int:
 
 
 def advance_due(*, now: datetime, limit: int) -> int:
-    """End the trials that are over, up to `limit`: paid for from then on, or incomplete."""
+    """End the trials that are over, up to `limit`: as queries/trials.py says."""
     due = Subscription.objects.filter(current_end_at__lte=now, status=Status.TRIALING)
     return _advance(
         due.order_by("current_end_at", "id").values_list("customer_id", "id")[:limit], now
@@ -150,17 +152,34 @@ def _turn(subscription: Subscription, *, now: datetime) -> bool:
             subscription.anchor_at = at
         enter_version(subscription, version=version, seats=subscription.pending_seats, at=at)
     if trial:
-        _end_trial(subscription)
-    if subscription.status != Status.INCOMPLETE:
+        _end_trial(subscription, at=at, now=now)
+    if subscription.status not in _STANDING_STILL:
         begin_period(subscription, at=at)
     # What the period before has paid of windows that go on is counted from its end.
     return changes or trial or limits_spending(subscription.customer_id)
 
 
-def _end_trial(subscription: Subscription) -> None:
-    needed = needs_payment_method(subscription.version, collection=subscription.collection)
-    converts = not needed or has_payment_method(subscription.customer_id)
-    advance_status(
-        subscription,
-        event=SubscriptionEvent.ACTIVATED if converts else SubscriptionEvent.TRIAL_ENDED,
+def _end_trial(subscription: Subscription, *, at: datetime, now: datetime) -> None:
+    after = after_trial(subscription)
+    match after.outcome:
+        case TrialOutcome.PAID:
+            advance_status(subscription, event=SubscriptionEvent.ACTIVATED)
+        case TrialOutcome.WAITS:
+            advance_status(subscription, event=SubscriptionEvent.TRIAL_ENDED)
+        case TrialOutcome.CANCELED:
+            end_subscription(subscription, at=at, actor="system", now=now)
+        case TrialOutcome.MOVED:
+            if after.version.interval != subscription.version.interval:
+                subscription.anchor_at = at
+            enter_version(subscription, version=after.version, at=at)
+            advance_status(subscription, event=SubscriptionEvent.ACTIVATED)
+        case _:
+            assert_never(after.outcome)
+    audit(
+        actor="system",
+        action="subscription.trial_ended",
+        subject=subscription.public_id,
+        customer_id=subscription.customer_id,
+        changes={"outcome": str(after.outcome), "plan": after.version.plan.key},
+        now=now,
     )

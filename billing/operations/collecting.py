@@ -16,6 +16,7 @@ from billing.domain import ledger
 from billing.domain.invoices import InvoiceEvent, InvoiceStatus, next_status
 from billing.domain.ledger import Entry, Posting, PostingKind
 from billing.models import Invoice, InvoiceLine, PaymentAttempt, StripeCustomer
+from billing.operations.customer_credits import return_credit
 from billing.operations.following import begin_if_payable, caught_up, follow_customer
 from billing.operations.invoice_moves import (
     audit_invoice,
@@ -234,6 +235,7 @@ def void(invoice_id: int, *, actor: str = "stripe", now: datetime) -> Invoice:
         )
         if taken_back:
             post_once(invoice, Posting(PostingKind.INVOICE_VOIDED, taken_back), now=now)
+        return_credit(invoice)
         invoice.voided_at = now
         if invoice.push == Push.PENDING:
             invoice.push, invoice.next_push_at = Push.NONE, None

@@ -14,6 +14,7 @@ from billing.domain import ledger
 from billing.domain.money import currency_of
 from billing.models import CreditNote, Invoice, Wallet
 from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
+from billing.operations.customer_credits import owe_credit
 from billing.operations.invoice_moves import audit_invoice, load_invoice
 from billing.operations.issuing import next_number
 from billing.operations.locking import lock_customer
@@ -74,6 +75,13 @@ def credit_note(
             occurred_at=now,
             now=now,
             note=reason,
+        )
+        owe_credit(
+            invoice.customer_id,
+            amount=amount,
+            currency=invoice.currency,
+            reason=f"Credit note {note.number}",
+            now=now,
         )
         changes = {"amount": amount, "number": note.number, "reason": reason}
         audit_invoice(invoice, "invoice.credited", actor=actor, changes=changes, now=now)

@@ -22,11 +22,13 @@ from billing.domain.invoices import CarriedAmount, LineKind
 from billing.domain.ledger import Posting
 from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice, InvoiceCounter, Subscription
+from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
 from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
 from billing.queries.adjustments import Correction, adjustment_lines, corrections
-from billing.queries.ledger import credit_available, issue_key
+from billing.queries.credits import credit_available
+from billing.queries.ledger import issue_key
 from billing.queries.parties import buyer, seller
 from billing.queries.rated_periods import RatedUsage, rated_period
 from billing.queries.spans import PeriodBasis, billed_spans
@@ -106,12 +108,23 @@ def _issue(invoice_id: int, *, now: datetime) -> bool:
         fees=rated.draft.lines,
         adjustments=adjustment_lines(late),
         carried=[CarriedAmount(each.public_id, each.amount_due) for each in carried],
-        credit_available=credit_available(invoice.customer_id, currency=invoice.currency),
+        credit_available=credit_available(
+            invoice.customer_id, currency=invoice.currency, end_at=period.end_at
+        ),
     )
     write_lines(invoice, draft=draft)
     _remember_usage(subscription, rated=rated.usage, late=late, basis=basis)
     _settle_and_number(invoice, subscription=subscription, now=now)
     Invoice.objects.filter(pk__in=[each.pk for each in carried]).update(carried_to=invoice)
+    use_credit(invoice, amount=-draft.total_of(LineKind.CREDIT))
+    if invoice.total < 0:
+        owe_credit(
+            invoice.customer_id,
+            amount=-invoice.total,
+            currency=invoice.currency,
+            reason=f"Invoice {invoice.number}",
+            now=now,
+        )
     _post_issue(
         invoice,
         credit=-draft.total_of(LineKind.CREDIT),

@@ -21,7 +21,7 @@ from billing.operations import catalogue
 from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
 from billing.queries.plan_files import plan_as_data, version_as_data
 
-_NAMES = ("name", "description", "public")
+_NAMES = ("name", "description", "public", "family")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,9 @@ def _compare(plan: DescribedPlan, found: Plan | None) -> PlanChange:
 def _wanted(plan: DescribedPlan) -> dict[str, Any]:
     """The plan as it would be read back. Raises PlanFileInvalid."""
     try:
-        catalogue.check_names(key=plan.key, name=plan.name, description=plan.description)
+        catalogue.check_names(
+            key=plan.key, name=plan.name, description=plan.description, family=plan.family
+        )
         version, rights = read_version(_terms(plan))
     except PlanInvalid as invalid:
         raise PlanFileInvalid(f"plans.{plan.key}.{invalid.param}", invalid.detail) from invalid
@@ -120,6 +122,7 @@ def _apply(
             name=plan.name,
             description=plan.description,
             public=plan.public,
+            family=plan.family,
             terms=_terms(plan),
             activate=activate,
             actor=actor,

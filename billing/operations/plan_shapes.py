@@ -10,7 +10,8 @@ from typing import Any, Final
 from billing.domain.money import CURRENCIES
 from billing.domain.prices import PriceInvalid, parse_price, price_to_json
 from billing.domain.seats import parse_seats, seats_to_json
-from billing.models import Override, PlanEntitlement, PlanVersion
+from billing.domain.trials import TrialEndInvalid, parse_trial_end
+from billing.models import Override, Plan, PlanEntitlement, PlanVersion
 from metering.domain.meters import QUANTITY_MAX
 from metering.domain.rollover import rolls
 from metering.domain.windows import RATE_UNITS
@@ -53,6 +54,8 @@ class VersionTerms:
     interval: str = "month"
     fee: int = 0
     trial_days: int = 0
+    trial_card: bool = False
+    trial_end: str = "wait"
     grace_days: int = 3
     minimum: int = 0
     billing_threshold: int | None = None
@@ -85,6 +88,8 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
         interval=terms.interval,
         fee=terms.fee,
         trial_days=terms.trial_days,
+        trial_card=terms.trial_card,
+        trial_end=_trial_end(terms),
         grace_days=terms.grace_days,
         minimum=terms.minimum,
         billing_threshold=terms.billing_threshold,
@@ -108,6 +113,18 @@ def check_threshold(amount: int | None, *, currency: str) -> None:
         raise PlanInvalid("billing_threshold", f"is at least the {least} that can be charged")
     if amount % step:
         raise PlanInvalid("billing_threshold", f"amounts in {currency} are multiples of {step}")
+
+
+def _trial_end(terms: VersionTerms) -> str:
+    if not isinstance(terms.trial_card, bool):
+        raise PlanInvalid("trial_card", "must be true or false")
+    try:
+        found = parse_trial_end(str(terms.trial_end))
+    except TrialEndInvalid as invalid:
+        raise PlanInvalid("trial_end", str(invalid)) from invalid
+    if found.plan and not Plan.objects.filter(key=found.plan).exists():
+        raise PlanInvalid("trial_end", f"there is no plan {found.plan[:100]!r}")
+    return str(found)
 
 
 def _seats(given: Mapping[str, Any] | None) -> dict[str, object] | None:

@@ -21,12 +21,14 @@ from billing.domain.subscriptions import (
     SubscriptionFacts,
     SubscriptionStatus,
 )
+from billing.domain.trials import TrialOutcome
 from billing.models import PlanEntitlement, Subscription
 from billing.queries.customer_terms import overrides_at, rights_with
 from billing.queries.dunning import UnpaidInvoice, oldest_failed
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.rated_periods import window_unit
 from billing.queries.spend_limits import gate_limit, limits_spending
+from billing.queries.trials import after_trial
 from metering.operations.entitling import Right, StandingTerms, entitle
 
 _OWING = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.UNPAID)
@@ -102,9 +104,7 @@ def standing_terms(
         trial_ends_at=subscription.trial_end_at,
         payment_failed_at=failed.failed_at if failed else None,
         payment_action_required=failed is not None and failed.action_required,
-        needs_payment_method=needs_payment_method(
-            subscription.version, collection=subscription.collection
-        ),
+        needs_payment_method=_needs_payment_method(subscription),
         has_payment_method=has_payment_method(subscription.customer_id),
         cancel_at=subscription.cancel_at,
     )
@@ -118,6 +118,13 @@ def standing_terms(
         invoice_url=failed.url if failed else "",
         spend_limit=gate_limit(subscription, now=now),
     )
+
+
+def _needs_payment_method(subscription: Subscription) -> bool:
+    if subscription.status == Subscription.Status.TRIALING:
+        after = after_trial(subscription)
+        return after.outcome in (TrialOutcome.WAITS, TrialOutcome.CANCELED)
+    return needs_payment_method(subscription.version, collection=subscription.collection)
 
 
 def _follow_payments(

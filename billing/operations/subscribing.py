@@ -24,6 +24,7 @@ from billing.operations.locking import lock_customer
 from billing.operations.provisioning import advance_status, provision
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.trials import trial_is_due
 
 OLDEST_START: Final = timedelta(days=3 * 366)
 SHORTEST_PHASE: Final = timedelta(seconds=1)
@@ -116,8 +117,8 @@ def subscribe(
 
     Periods that are over by `now` are closed at once. A plan that costs something and is collected
     through Stripe waits, incomplete, until there is a payment method; a trial, which each customer
-    has once, does not wait. Raises AlreadySubscribed, CurrencyUnfit, StartInvalid, SeatsInvalid,
-    PlanUnknown, PlanNotOnSale, CustomerUnknown.
+    has once in a family of plans, waits only where the plan says so. Raises AlreadySubscribed,
+    CurrencyUnfit, StartInvalid, SeatsInvalid, PlanUnknown, PlanNotOnSale, CustomerUnknown.
     """
     with transaction.atomic():
         customer = lock_customer(customer_id)
@@ -154,14 +155,27 @@ def subscribe(
 def activate(subscription: Subscription, *, now: datetime) -> None:
     """Begin an incomplete subscription now that it can be paid; the caller provisions.
 
-    What it was denied until now is not billed: its first period starts here.
+    What it was denied until now is not billed: its first period starts here, or its trial, where
+    that waited for a payment method.
     """
     at = max(instant(now), _phase_began_at(subscription))
-    advance_status(subscription, event=SubscriptionEvent.ACTIVATED)
-    if subscription.anchor_at == (subscription.trial_end_at or subscription.start_at):
-        subscription.anchor_at = at
+    paid_from = at
+    trialing = subscription.trial_end_at is None and trial_is_due(
+        subscription.customer_id, version=subscription.version, besides=subscription
+    )
+    own_anchor = subscription.anchor_at == (subscription.trial_end_at or subscription.start_at)
     enter_version(subscription, version=subscription.version, at=at)
-    begin_period(subscription, at=at)
+    if trialing:
+        advance_status(subscription, event=SubscriptionEvent.TRIAL_STARTED)
+        paid_from = at + timedelta(days=subscription.version.trial_days)
+        subscription.trial_end_at = paid_from
+        subscription.current_start_at, subscription.current_end_at = at, paid_from
+    else:
+        advance_status(subscription, event=SubscriptionEvent.ACTIVATED)
+    if own_anchor:
+        subscription.anchor_at = paid_from
+    if not trialing:
+        begin_period(subscription, at=at)
 
 
 def pause(subscription_id: int, *, actor: str, now: datetime) -> Subscription:
@@ -260,13 +274,13 @@ def _new(
     collection: Literal["stripe", "manual"],
     now: datetime,
 ) -> Subscription:
-    had_one = Subscription.objects.filter(customer_id=customer_id).exists()
-    trial = timedelta(days=0 if had_one else version.trial_days)
-    paid_from = start_at + trial
     needed = needs_payment_method(version, collection=collection)
-    status = first_status(
-        trialing=bool(trial), awaits_payment=needed and not has_payment_method(customer_id)
-    )
+    awaits_payment = needed and not has_payment_method(customer_id)
+    trialing = trial_is_due(customer_id, version=version)
+    if awaits_payment and version.trial_card:
+        trialing = False  # it begins when there is a payment method
+    paid_from = start_at + timedelta(days=version.trial_days if trialing else 0)
+    status = first_status(trialing=trialing, awaits_payment=awaits_payment)
     subscription = Subscription(
         customer_id=customer_id,
         version=version,
@@ -277,7 +291,7 @@ def _new(
         anchor_at=paid_from
         if anchor == "start"
         else calendar_anchor(paid_from, interval=Interval(version.interval)),
-        trial_end_at=paid_from if trial else None,
+        trial_end_at=paid_from if trialing else None,
         created_at=now,
     )
     if status == SubscriptionStatus.TRIALING:

@@ -11,6 +11,7 @@ from billing.models import Invoice, StripeCustomer, Subscription, Wallet
 from billing.pages import wording
 from billing.pages.access import PortalView
 from billing.pages.invoice_documents import invoice_of
+from billing.queries.credits import credits_left
 from billing.queries.invoices import invoice_preview, invoices, open_invoices
 from billing.queries.subscriptions import current_subscription
 from metering.queries.balances import entitlements
@@ -44,6 +45,10 @@ class Overview(PortalView):
             threshold=_threshold(subscription) if subscription else "",
             card=StripeCustomer.objects.filter(customer=self.customer, deleted_at=None).first(),
             wallets=_wallets(self.customer.id),
+            credits=[
+                {"left": wording.money(each.left, each.currency), "credit": each}
+                for each in credits_left(self.customer.id)
+            ],
             invoices=[_row(invoice) for invoice in issued[:INVOICES_SHOWN]],
         )
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from accounts.domain.problem_types import PROBLEM_TYPES
 from billing.domain.money import Money, format_exact, format_money
+from billing.domain.trials import TrialOutcome
 from billing.models import Invoice, PlanEntitlement, PlanVersion, Subscription
+from billing.queries.trials import after_trial
 from metering.domain.windows import FOREVER
 from metering.queries.balances import BalanceView, EntitlementsView
 
@@ -132,6 +134,8 @@ def price(data: Mapping[str, Any], currency: str) -> str:
             return f"{each} for every {data['package_size']:,}"
         case "flat":
             return f"{decimal_money(data['price'], currency)} in all"
+        case "percentage":
+            return f"{data['percent']}% of its value"
         case _:
             first = decimal_money(data["tiers"][0]["unit_price"], currency)
             return f"{first} each at first, in {len(data['tiers'])} tiers"
@@ -192,7 +196,28 @@ def notice(
     if subscription is not None and subscription.cancel_at is not None:
         words = f"Your plan ends on {_moment(subscription.cancel_at)}."
         return Notice(urgent=False, title="Your plan is ending", words=words)
+    if subscription is not None and subscription.status == Subscription.Status.TRIALING:
+        return _trial_notice(subscription)
     return None
+
+
+def _trial_notice(subscription: Subscription) -> Notice:
+    """What the end of the trial will bring, as things are now."""
+    assert subscription.trial_end_at is not None
+    after, end = after_trial(subscription), _moment(subscription.trial_end_at)
+    ways: tuple[Way, ...] = ()
+    name, card = after.version.plan.name, Way("/portal/payment-method", "Add a payment method")
+    match after.outcome:
+        case TrialOutcome.PAID:
+            then = f"Afterwards {name} goes on: {fee(after.version)}."
+        case TrialOutcome.WAITS:
+            then, ways = "Afterwards calls are denied until you add a payment method.", (card,)
+        case TrialOutcome.CANCELED:
+            then, ways = "Your plan ends with it unless you add a payment method.", (card,)
+        case _:
+            then, ways = f"Afterwards you are on {name}, unless you add a payment method.", (card,)
+    title = f"Your trial ends on {end}"
+    return Notice(urgent=False, title=title, words=then, ways=ways)
 
 
 def _ways_out(code: str, *, unpaid: Invoice | None) -> tuple[Way, ...]:

@@ -42,6 +42,8 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "billing_creditnote": (),
     "billing_paymentattempt": (),
     "billing_wallet": (),
+    "billing_credit": (),
+    "billing_credituse": (),
     "billing_ledgerposting": (),
     "billing_ledgerentry": (),
     "billing_stripecustomer": (),
@@ -55,6 +57,7 @@ _THROUGH: Final[dict[str, tuple[str, str]]] = {
     "billing_creditnote": ("invoice_id", "billing_invoice"),
     "billing_paymentattempt": ("invoice_id", "billing_invoice"),
     "billing_ledgerentry": ("posting_id", "billing_ledgerposting"),
+    "billing_credituse": ("credit_id", "billing_credit"),
 }
 
 

@@ -8,8 +8,11 @@ from typing import Any
 from accounts.models import Customer
 from billing.domain.invoices import InvoiceDraft
 from billing.models import PlanVersion, StripeCustomer, Subscription, Wallet
+from billing.queries.credits import credits_left
 from billing.queries.invoices import invoice_preview, open_invoices
+from billing.queries.period_fees import period_fee
 from billing.queries.subscriptions import subscriptions
+from billing.queries.trials import after_trial
 from metering.queries.balances import BalanceView, EntitlementsView, entitlements
 
 Json = dict[str, Any]
@@ -53,6 +56,16 @@ def customer_state(customer: Customer, *, now: datetime) -> Json:
             {"id": wallet.public_id, "balance": str(wallet.balance), "currency": wallet.currency}
             for wallet in Wallet.objects.filter(customer=customer).order_by("currency")
         ],
+        "credits": [
+            {
+                "id": credit.public_id,
+                "kind": credit.kind,
+                "left": _money(credit.left, credit.currency),
+                "priority": credit.priority,
+                "expires_at": _time(credit.expires_at),
+            }
+            for credit in credits_left(customer.id)
+        ],
         "payment_method": _payment_method(customer.id),
         "open_invoices": [
             {
@@ -84,11 +97,23 @@ def _subscription(subscription: Subscription) -> Json:
             "end_at": _time(subscription.current_end_at),
         },
         "trial_end_at": _time(subscription.trial_end_at),
+        "after_trial": _after_trial(subscription),
         "grace_ends_at": _time(subscription.grace_ends_at),
         "cancel_at": _time(subscription.cancel_at),
         "canceled_at": _time(subscription.canceled_at),
         "pending_plan": pending.plan.key if pending else None,
         "seats": subscription.seats,
+    }
+
+
+def _after_trial(subscription: Subscription) -> Json | None:
+    if subscription.status != Subscription.Status.TRIALING:
+        return None
+    after = after_trial(subscription)
+    return {
+        "outcome": str(after.outcome),
+        "plan": after.version.plan.key,
+        "fee": _money(period_fee(after.version, seats=subscription.seats), after.version.currency),
     }
 
 

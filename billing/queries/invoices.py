@@ -9,8 +9,8 @@ from django.db.models import F, QuerySet
 from billing.domain.invoices import CarriedAmount, InvoiceDraft, assemble
 from billing.models import Invoice, Subscription
 from billing.queries.adjustments import adjustment_lines, corrections
+from billing.queries.credits import credit_available
 from billing.queries.dunning import OWED
-from billing.queries.ledger import credit_available
 from billing.queries.rated_periods import rated_period
 from billing.queries.spans import billed_spans, current_basis, unbilled_period
 
@@ -69,7 +69,7 @@ def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
         fees=rated.draft.lines,
         adjustments=adjustment_lines(corrections(unsaved)),
         carried=_carried(customer_id, currency=currency),
-        credit_available=credit_available(customer_id, currency=currency),
+        credit_available=credit_available(customer_id, currency=currency, end_at=period.end_at),
     )
 
 

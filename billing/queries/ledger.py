@@ -18,11 +18,6 @@ def account_balance(customer_id: int, *, account: Account, currency: str) -> int
     return int(entries.aggregate(total=Sum("amount"))["total"] or 0)
 
 
-def credit_available(customer_id: int, *, currency: str) -> int:
-    """What we owe the customer against coming invoices, in minor units; not negative."""
-    return max(0, -account_balance(customer_id, account=Account.CUSTOMER_CREDIT, currency=currency))
-
-
 def issue_key(kind: PostingKind, invoice: Invoice) -> str:
     """The key of a posting that issuing an invoice makes."""
     return f"{kind}:{invoice.public_id}"

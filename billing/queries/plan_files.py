@@ -18,7 +18,12 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
     """The plan with the version that is on sale, or the newest where none is."""
     versions = plan.versions.order_by("-number")
     version = versions.filter(state=PlanVersion.State.ACTIVE).first() or versions.first()
-    named = {"name": plan.name, "description": plan.description, "public": plan.public}
+    named: dict[str, Any] = {
+        "name": plan.name,
+        "description": plan.description,
+        "public": plan.public,
+        "family": plan.family,
+    }
     return named if version is None else named | version_as_data(version)
 
 
@@ -36,6 +41,8 @@ def version_as_data(
         "interval": version.interval,
         "fee": version.fee,
         "trial_days": version.trial_days,
+        "trial_card": version.trial_card,
+        "trial_end": version.trial_end,
         "grace_days": version.grace_days,
         "minimum": version.minimum,
         "billing_threshold": version.billing_threshold,

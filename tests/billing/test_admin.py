@@ -24,7 +24,7 @@ from billing.models import (
     StripeStep,
     Subscription,
 )
-from billing.operations import catalogue, couponing, crediting
+from billing.operations import catalogue, couponing, crediting, customer_credits
 from billing.operations.limiting import set_spend_limit
 from billing.operations.overriding import override
 from billing.operations.plan_shapes import VersionTerms
@@ -50,6 +50,7 @@ MODELS = (
     "override",
     "coupon",
     "couponredemption",
+    "credit",
 )
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,6 +127,7 @@ def test_everything_is_shown_and_nothing_edited(
     set_spend_limit(invoice.customer_id, amount=5, set_by="operator", actor="opk_1", now=now)
     override(invoice.customer_id, terms={"feature": "beta"}, actor="opk_1", now=now)
     a_redemption(invoice.customer_id, now=now)
+    customer_credits.grant_credit(invoice.customer_id, amount=5, actor="opk_1", now=now)
     for model in MODELS:
         answer = staff.get(f"/admin/billing/{model}/")
         assert answer.status_code == 200, model
@@ -284,12 +286,15 @@ def test_who_may_only_look_is_offered_no_action(subscription: Subscription) -> N
     assert fresh(subscription).status == "active"
 
 
-def test_coupons_are_archived_and_ended(
+def test_coupons_and_credits_are_ended(
     staff: Client, person: Member, customer: Customer, now: datetime
 ) -> None:
     redemption = a_redemption(customer.id, now=now)
     act(staff, "coupon", "archive", redemption.coupon)
     act(staff, "couponredemption", "end", redemption)
+    credit = customer_credits.grant_credit(customer.id, amount=5, actor="opk_1", now=now)
+    act(staff, "credit", "end", credit)
+    assert fresh(credit).left == 0
     assert fresh(redemption.coupon).archived_at is not None
     assert fresh(redemption).ended_at is not None
     actors = AuditEntry.objects.filter(action__in=["coupon.archived", "coupon.ended"])

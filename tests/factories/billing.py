@@ -41,7 +41,7 @@ def a_plan(*entitlements: Mapping[str, Any], **members: Any) -> PlanVersion:
     """The active version of a new plan; $20 a month unless told otherwise."""
     key = members.pop("key", f"plan-{next(_numbers)}")
     named: dict[str, Any] = {"name": key.title(), "activate": True, "actor": ACTOR, "now": START}
-    for name in ("name", "public", "description", "activate", "now"):
+    for name in ("name", "public", "family", "description", "activate", "now"):
         if name in members:
             named[name] = members.pop(name)
     terms: dict[str, Any] = {"fee": 2_000, **members, "entitlements": entitlements}

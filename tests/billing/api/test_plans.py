@@ -32,6 +32,8 @@ def pro() -> dict[str, Any]:
         "interval": "month",
         "fee": 2_000,
         "trial_days": 0,
+        "trial_card": True,
+        "trial_end": "cancel",
         "grace_days": 3,
         "minimum": 0,
         "entitlements": [

@@ -18,15 +18,24 @@ from billing.domain.plan_files import (
 
 def test_a_plan_needs_no_more_than_a_key() -> None:
     assert parse_plan_file({"plans": {"free": {}}}) == (
-        DescribedPlan("free", "free", "", True, {}),
+        DescribedPlan("free", "free", "", True, "", {}),
     )
 
 
 def test_names_and_terms_are_told_apart() -> None:
     right = {"feature": "sso", "type": "boolean"}
-    data = {"name": "Pro", "description": "d", "public": False, "fee": 5, "entitlements": [right]}
+    data = {
+        "name": "Pro",
+        "description": "d",
+        "public": False,
+        "family": "chat",
+        "fee": 5,
+        "entitlements": [right],
+    }
     (plan,) = parse_plan_file({"plans": {"pro": data}})
-    assert plan == DescribedPlan("pro", "Pro", "d", False, {"fee": 5, "entitlements": [right]})
+    assert plan == DescribedPlan(
+        "pro", "Pro", "d", False, "chat", {"fee": 5, "entitlements": [right]}
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ DAY = timedelta(days=1)
 # One row per state: where each event leads, "same" where it stays, absent where refused.
 TABLE: dict[SubscriptionStatus, dict[SubscriptionEvent, SubscriptionStatus]] = {
     S.TRIALING: {
+        E.TRIAL_STARTED: S.TRIALING,
         E.ACTIVATED: S.ACTIVE,
         E.TRIAL_ENDED: S.INCOMPLETE,
         E.PAYMENT_METHOD_MISSING: S.INCOMPLETE,
@@ -73,6 +74,7 @@ TABLE: dict[SubscriptionStatus, dict[SubscriptionEvent, SubscriptionStatus]] = {
         E.CANCELED: S.CANCELED,
     },
     S.INCOMPLETE: {
+        E.TRIAL_STARTED: S.TRIALING,
         E.ACTIVATED: S.ACTIVE,
         E.TRIAL_ENDED: S.INCOMPLETE,
         E.PAYMENT_METHOD_MISSING: S.INCOMPLETE,

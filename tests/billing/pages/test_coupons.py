@@ -11,6 +11,7 @@ from django.test import Client
 from accounts.models import AuditEntry, Customer, Member
 from billing.models import CouponRedemption
 from billing.operations.couponing import create_coupon
+from billing.operations.customer_credits import grant_credit
 from tests.factories.billing import ACTOR, a_plan, a_subscription
 
 PAGE = "/portal/coupons"
@@ -29,9 +30,12 @@ def test_a_code_is_redeemed_and_shown_with_the_next_invoice(
     assert "Spring (SPRING)" in page
     entry = AuditEntry.objects.get(action="coupon.redeemed")
     assert (entry.actor, entry.customer_id) == (member.public_id, customer.id)
+    grant_credit(customer.id, amount=250, reason="a gift", actor=ACTOR, now=now)
     overview = browser.get("/portal").content.decode()
+    assert "$2.50" in overview
+    assert "a gift" in overview
     assert "Spring (SPRING): 20% off" in overview
-    assert "$16.00" in overview
+    assert "$13.50" in overview
 
 
 @pytest.mark.parametrize("typed", ["", "two words", "NONE", "SPRING", "<b>"])

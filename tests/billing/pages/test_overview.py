@@ -132,6 +132,27 @@ def test_suspension_and_endings_are_said(
     assert "Your account is suspended" in html(browser)
 
 
+@pytest.mark.parametrize(
+    ("trial_end", "card", "words"),
+    [
+        ("wait", True, "Afterwards Pro goes on: $20.00 a month."),
+        ("wait", False, "calls are denied until you add a payment method"),
+        ("cancel", False, "Your plan ends with it unless you add a payment method."),
+        ("plan:free", False, "Afterwards you are on Free, unless you add a payment method."),
+    ],
+)
+def test_the_end_of_a_trial_is_said_ahead(
+    browser: Client, customer: Customer, now: datetime, trial_end: str, card: bool, words: str
+) -> None:
+    a_plan(key="free", fee=0)
+    pro = a_plan(key="pro", trial_days=14, trial_end=trial_end)
+    a_subscription(pro, customer=customer, card=card, start_at=now, now=now)
+    page = browser.get("/portal").content.decode()
+    assert "Your trial ends on" in page
+    assert words in page
+    assert ("Add a payment method" in page) is not card
+
+
 def test_what_is_used_up_links_to_the_plans(
     browser: Client, customer: Customer, now: datetime
 ) -> None:

@@ -34,6 +34,14 @@ def test_customer_without_anything() -> None:
     assert found["entitlements"] == found["open_invoices"] == found["wallets"] == []
 
 
+def test_a_trial_says_what_its_end_will_bring() -> None:
+    subscription = a_subscription(a_plan(trial_days=14, trial_end="cancel", key="pro"), card=False)
+    found = state(subscription.customer)["subscription"]
+    assert found["trial_end_at"] == "2026-10-15T00:00:00Z"
+    fee = {"amount": 2_000, "currency": "usd"}
+    assert found["after_trial"] == {"outcome": "canceled", "plan": "pro", "fee": fee}
+
+
 def test_subscriber_sees_balances_preview_and_forecast() -> None:
     meter = make_meter(key="chat.tokens")
     lifelong = make_meter(key="projects")
