@@ -165,6 +165,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "BackfillModeEnum": ["add", "replace"],
+        "CreditKindEnum": ["promotional", "paid"],
         "CorrectionKindEnum": ["amend", "void", "restore", "repay"],
     },
 }

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,15 @@ MOVES: list[tuple[Callable[..., Posting], PostingKind, Account, Account]] = [
     (ledger.dispute_lost, K.DISPUTE_LOST, A.CHARGEBACKS, A.DISPUTED),
     (ledger.credit_granted, K.CREDIT_GRANTED, A.REVENUE, A.CUSTOMER_CREDIT),
     (ledger.credit_applied, K.CREDIT_APPLIED, A.CUSTOMER_CREDIT, A.RECEIVABLE),
+    (ledger.credit_sold, K.CREDIT_SOLD, A.CASH, A.CUSTOMER_CREDIT),
+    (ledger.credit_given, K.CREDIT_GIVEN, A.PROMOTIONS, A.CUSTOMER_CREDIT),
+    (
+        partial(ledger.credit_expired, given=True),
+        K.CREDIT_EXPIRED,
+        A.CUSTOMER_CREDIT,
+        A.PROMOTIONS,
+    ),
+    (partial(ledger.credit_expired, given=False), K.CREDIT_EXPIRED, A.CUSTOMER_CREDIT, A.REVENUE),
     (ledger.wallet_top_up, K.WALLET_TOP_UP, A.CASH, A.WALLET),
     (ledger.wallet_draw, K.WALLET_DRAW, A.WALLET, A.RECEIVABLE),
     (ledger.write_off, K.WRITE_OFF, A.WRITE_OFF, A.RECEIVABLE),
