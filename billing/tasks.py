@@ -19,6 +19,7 @@ from billing.operations import (
     migrating,
     overriding,
     retiring,
+    simulating,
     thresholds,
 )
 from billing.payments import (
@@ -68,6 +69,12 @@ def apply_overrides(**_: object) -> None:
 def migrate_customers(**_: object) -> None:
     """Move customers to other versions of their plans, as ordered, or back."""
     migrating.advance_migrations(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.simulate_prices")
+def simulate_prices(**_: object) -> None:
+    """Rate past periods under other prices, as asked."""
+    simulating.advance_simulations(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.issue_invoices")

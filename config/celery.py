@@ -81,6 +81,7 @@ BEAT: dict[str, float] = {
     "billing.bill_thresholds": TICK,
     "billing.apply_overrides": min(TICK, 10.0),
     "billing.migrate_customers": min(TICK, 10.0),
+    "billing.simulate_prices": min(TICK, 10.0),
     "billing.issue_invoices": TICK,
     "billing.expire_credits": 600.0,
     "billing.push_invoices": TICK,

@@ -43,6 +43,7 @@ from billing.operations import (
     migrating,
     overriding,
     plan_shapes,
+    simulating,
     subscribing,
 )
 from billing.payments import checkout as stripe_pages
@@ -145,6 +146,8 @@ PROBLEMS: dict[type[Exception], str] = {
     subscribing.SeatsInvalid: "parameter_invalid",
     migrating.MigrationRefused: "parameter_invalid",
     migrating.MigrationUnknown: "not_found",
+    simulating.SimulationRefused: "parameter_invalid",
+    simulating.SimulationUnknown: "not_found",
     subscribing.SubscriptionUnknown: "not_found",
     billing_subscriptions.SubscriptionTransitionRefused: "conflict",
     plan_changes.PlanChangeRefused: "conflict",

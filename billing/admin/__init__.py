@@ -6,6 +6,8 @@ are too rich for a form and are written by the API, which explains what does not
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
@@ -16,6 +18,7 @@ from django.utils.html import format_html
 
 from accounts.admin import ReadOnlyAdmin
 from billing.admin import coupons as _coupons  # noqa: F401  registered by being read
+from billing.admin import simulations as _simulations  # noqa: F401
 from billing.admin import stripe as _stripe  # noqa: F401
 from billing.admin import terms as _terms  # noqa: F401
 from billing.admin.shown import ShownAdmin, ShownTable, money_column
@@ -36,7 +39,7 @@ from billing.models import (
     SubscriptionPhase,
     Wallet,
 )
-from billing.operations import catalogue, changing, collecting, retrying, subscribing
+from billing.operations import catalogue, changing, collecting, retrying, simulating, subscribing
 
 
 class VersionsInPlan(ShownTable):
@@ -92,13 +95,23 @@ class PlanVersionAdmin(ShownAdmin):
     list_select_related = ("plan",)
     search_fields = ("plan__key", "plan__name")
     inlines = (EntitlementsInVersion,)
-    actions = ("activate",)
+    actions = ("activate", "simulate")
     fee_shown = money_column("fee", "Fee")
 
     @admin.action(description="Activate: put on sale", permissions=["operate"])
     def activate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
         """Put drafts on sale in place of the versions that were."""
         self.each(request, rows, catalogue.activate)
+
+    @admin.action(description="Simulate: rate the last 12 months under it", permissions=["operate"])
+    def simulate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
+        """Compare what all customers paid with what they would have; a worker does it."""
+
+        def one(key: int, *, actor: str, now: datetime) -> None:
+            begin = now - timedelta(days=365)
+            simulating.start_simulation(key, start_at=begin, end_at=now, actor=actor, now=now)
+
+        self.each(request, rows, one)
 
 
 class PhasesInSubscription(ShownTable):

@@ -15,7 +15,7 @@ from billing.domain.invoices import InvoiceTransitionRefused
 from billing.domain.money import Money, format_money
 from billing.domain.plan_changes import PlanChangeRefused
 from billing.domain.subscriptions import SubscriptionTransitionRefused
-from billing.operations import catalogue, changing, collecting, holding, overriding
+from billing.operations import catalogue, changing, collecting, holding, overriding, simulating
 from billing.queries.catalogue import PlanNotOnSale, PlanUnknown
 
 if TYPE_CHECKING:  # generic for the type checker only
@@ -35,6 +35,7 @@ _REFUSALS: Final = (
     PlanChangeRefused,
     PlanNotOnSale,
     PlanUnknown,
+    simulating.SimulationRefused,
     SubscriptionTransitionRefused,
 )
 

@@ -20,6 +20,7 @@ from billing.api import (
     overrides,
     plan_migrations,
     plans,
+    price_simulations,
     reports,
     spend_limits,
     states,
@@ -41,6 +42,15 @@ urlpatterns = [
     path("plan-migrations/<str:migration>", plan_migrations.OnePlanMigration.as_view()),
     path("plan-migrations/<str:migration>/moves", plan_migrations.Moves.as_view()),
     path("plan-migrations/<str:migration>/revert", plan_migrations.RevertMigration.as_view()),
+    path("price-simulations", price_simulations.PriceSimulations.as_view()),
+    path("price-simulations/<str:simulation>", price_simulations.OnePriceSimulation.as_view()),
+    path(
+        "price-simulations/<str:simulation>/customers",
+        price_simulations.SimulatedCustomers.as_view(),
+    ),
+    path(
+        "price-simulations/<str:simulation>/stop", price_simulations.StopPriceSimulation.as_view()
+    ),
     path("subscriptions", subscriptions.Subscriptions.as_view()),
     path("subscriptions/<str:subscription>", subscriptions.OneSubscription.as_view()),
     path("subscriptions/<str:subscription>/change", subscriptions.ChangePlan.as_view()),

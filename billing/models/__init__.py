@@ -13,6 +13,7 @@ from billing.models.invoices import (
 )
 from billing.models.ledger import Credit, CreditUse, LedgerEntry, LedgerPosting, Wallet
 from billing.models.plan_migrations import MigratedSubscription, PlanMigration
+from billing.models.price_simulations import PriceSimulation, SimulatedRevenue
 from billing.models.stripe import (
     CheckoutSession,
     Dispute,
@@ -45,7 +46,9 @@ __all__ = [
     "PlanEntitlement",
     "PlanMigration",
     "PlanVersion",
+    "PriceSimulation",
     "Reconciliation",
+    "SimulatedRevenue",
     "SpendLimit",
     "StripeCustomer",
     "StripeEvent",

@@ -39,6 +39,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "billing_migratedsubscription": (),
     "billing_billedusage": (),
     "billing_invoice": (),
+    "billing_simulatedrevenue": (),
     "billing_creditnote": (),
     "billing_paymentattempt": (),
     "billing_wallet": (),

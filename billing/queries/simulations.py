@@ -6,11 +6,11 @@ would have done under other prices nobody knows: the usage is what it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from billing.domain.periods import Period
 from billing.models import Invoice, PlanVersion, SubscriptionPhase
@@ -47,7 +47,7 @@ def simulated_invoices(
     end_at: datetime,
     customer_ids: Sequence[int] | None = None,
     source: PlanVersion | None = None,
-) -> list[int]:
+) -> QuerySet[Invoice]:
     """The invoices whose periods lie in `[start_at, end_at)` and can be rated under `version`:
     in its currency and interval, of subscriptions, not void; of some customers, or of those on
     `source`."""
@@ -67,21 +67,21 @@ def simulated_invoices(
     if customer_ids is not None:
         found = found.filter(customer_id__in=customer_ids)
     if source is not None:
-        found = found.filter(subscription__phases__version=source).distinct()
-    order = found.order_by("customer_id", "period_start_at", "id")
-    return list(order.values_list("id", flat=True))
-
-
-def simulate(version: PlanVersion, *, invoice_ids: Sequence[int]) -> Iterator[SimulatedPeriod]:
-    """Rate the periods one after the other, as they were and under `version`."""
-    for invoice_id in invoice_ids:
-        invoice = Invoice.objects.select_related("customer").get(pk=invoice_id)
-        assert invoice.subscription_id is not None
-        period = Period(invoice.period_start_at, invoice.period_end_at)
-        basis = PeriodBasis.from_json(invoice.basis)
-        stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
-        before, after = (
-            rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
-            for each in (stood, [replace(span, version=version) for span in stood])
+        under = SubscriptionPhase.objects.filter(
+            subscription=OuterRef("subscription"), version=source
         )
-        yield SimulatedPeriod(invoice, before, after)
+        found = found.filter(Exists(under))
+    return found.order_by("customer_id", "period_start_at", "id")
+
+
+def simulated(version: PlanVersion, *, invoice: Invoice) -> SimulatedPeriod:
+    """Rate the period of an invoice as it was and under `version`."""
+    assert invoice.subscription_id is not None
+    period = Period(invoice.period_start_at, invoice.period_end_at)
+    basis = PeriodBasis.from_json(invoice.basis)
+    stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
+    before, after = (
+        rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
+        for each in (stood, [replace(span, version=version) for span in stood])
+    )
+    return SimulatedPeriod(invoice, before, after)

@@ -12,7 +12,7 @@ from accounts.domain.ids import IdMalformed, decode
 from accounts.queries import customer_by_reference
 from billing.domain.money import Money, format_money
 from billing.models import PlanVersion
-from billing.queries.simulations import SimulatedCustomer, simulate, simulated_invoices
+from billing.queries.simulations import SimulatedCustomer, simulated, simulated_invoices
 
 _PROGRESS_EVERY = 100
 
@@ -47,16 +47,18 @@ class Command(BaseCommand):
             source=_version(options["source"]) if options["source"] else None,
         )
         rows: dict[int, SimulatedCustomer] = {}
-        for count, each in enumerate(simulate(version, invoice_ids=found), start=1):
-            owner = each.invoice.customer
+        total = found.count()
+        # By the server's cursor: memory does not grow with the customers.
+        for count, invoice in enumerate(found.select_related("customer").iterator(), start=1):
+            each, owner = simulated(version, invoice=invoice), invoice.customer
             row = rows.setdefault(
                 owner.id, SimulatedCustomer(owner.public_id, owner.name, version.currency)
             )
             row.periods += 1
             row.before += each.before
             row.after += each.after
-            if count % _PROGRESS_EVERY == 0 or count == len(found):
-                self.stderr.write(f"{count:,} of {len(found):,} periods")
+            if count % _PROGRESS_EVERY == 0 or count == total:
+                self.stderr.write(f"{count:,} of {total:,} periods")
         report = _report(version, list(rows.values()))
         self.stdout.write(json.dumps(report, indent=2) if options["json"] else _text(report))
 
