@@ -39,11 +39,19 @@ class InvoiceDiffers(Exception):
 
 
 def push_invoice(invoice: Invoice, *, clock: Clock) -> None:
-    """Take every step that is not done yet; start over where an operator released it.
+    """Take every step that is not done yet; start over where an operator released it, or where
+    somebody deleted the draft at Stripe.
 
     Raises StepWaits, StepQuarantined, InvoiceDiffers, StripeStopped, StripeUnreachable.
     """
-    _Push.of(invoice, clock=clock).run()
+    push = _Push.of(invoice, clock=clock)
+    try:
+        push.run()
+    except client.StripeRefused:
+        if not push.draft_is_gone():
+            raise
+        stepping.reopen(invoice.public_id, kinds=PUSHING, even_pending=True)
+        push.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,13 @@ class _Push:
             stripe_lines={line.pk: (compared or {}).get(line.public_id, "") for line in self.lines},
             now=self.clock(),
         )
+
+    def draft_is_gone(self) -> bool:
+        """Whether the draft was made and is not there any more; what is finalized stays."""
+        created = stepping.latest(self.invoice.public_id, kind=StepKind.CREATE)
+        if created is None or created.answer is None or "id" not in created.answer:
+            return False
+        return _status_at(f"/v1/invoices/{created.answer['id']}") == "gone"
 
     def _steps(self) -> QuerySet[StripeStep]:
         kinds = [kind.value for kind in PUSHING]

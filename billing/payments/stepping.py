@@ -159,14 +159,17 @@ def latest(subject: str, *, kind: StepKind, chunk: int = 0) -> StripeStep | None
     return attempts.order_by("-attempt").first()
 
 
-def reopen(subject: str, *, kinds: Sequence[StepKind]) -> None:
+def reopen(subject: str, *, kinds: Sequence[StepKind], even_pending: bool = False) -> None:
     """Give every answered step of these kinds up, so that each is taken anew, looking first.
 
-    For an operator who has mended what made a step a quarantine.
+    For an operator who has mended what made a step a quarantine. `even_pending`: also those that
+    wait for an answer, where what they were about is gone at Stripe.
     """
-    answered = StripeStep.objects.filter(subject=subject, kind__in=[kind.value for kind in kinds])
+    given_up = StripeStep.objects.filter(subject=subject, kind__in=[kind.value for kind in kinds])
+    if not even_pending:
+        given_up = given_up.exclude(state=State.PENDING)
     with transaction.atomic(durable=True):
-        answered.exclude(state=State.PENDING).update(state=State.ABANDONED)
+        given_up.update(state=State.ABANDONED)
 
 
 def _begin(call: Call, *, attempt: int, now: datetime) -> StripeStep:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
-from django.db import connection
 
 from accounts.models import Customer
 from billing.models import Invoice, StripeStep
@@ -23,6 +21,7 @@ from billing.payments import client
 from billing.payments.pushing import LEASE, push_due
 from billing.payments.simulator import Simulator
 from tests.billing.payments.asserting import assert_one_right_invoice
+from tests.billing.payments.workers import worker_environment
 from tests.factories.accounts import a_customer
 from tests.factories.payments import a_pending_invoice
 from tests.factories.threads import at_once
@@ -135,7 +134,7 @@ def test_a_worker_is_killed_while_it_waits_for_stripe(
     invoice = a_pending_invoice(customer, now=now)
     simulator.fault("slow", method="POST", path="*" + path, seconds=2)
     worker = subprocess.Popen(
-        [sys.executable, "-c", PUSHING], cwd=ROOT, env=_environment(simulator.url)
+        [sys.executable, "-c", PUSHING], cwd=ROOT, env=worker_environment(simulator.url)
     )
     try:
         _wait_until(lambda: worker.poll() is not None or _under_way(path))
@@ -154,27 +153,6 @@ def test_a_worker_is_killed_while_it_waits_for_stripe(
     _wait_until(pushed, every=0.2)
     assert_one_right_invoice(simulator, invoice)
     assert len(simulator.all("customer")) == 1
-
-
-def _environment(stripe_url: str) -> Mapping[str, str]:
-    settings = connection.settings_dict
-    host, port = settings["HOST"], settings["PORT"]
-    options = " ".join(
-        f"{name}={value}"
-        for name, value in {
-            "dbname": settings["NAME"],
-            "user": settings["USER"],
-            "password": settings["PASSWORD"],
-            "host": host,
-            "port": port,
-        }.items()
-        if value
-    )
-    return os.environ | {
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "FAREBOX_DATABASE_URL": options,
-        "FAREBOX_STRIPE_API_BASE": stripe_url,
-    }
 
 
 def _under_way(path: str) -> bool:
