@@ -4,6 +4,7 @@
 --      of a whole billing period before it are not), now timestamptz.
 -- Out: one row per customer found: its columns, and JSON lists of its rights. A reference that
 --      gives no row is unknown. Times are microseconds of Unix time, or null.
+-- Everything is joined on the customer's version, which Citus keeps beside the rest of it.
 WITH wanted AS (
     SELECT unnest(%(ids)s::bigint[]) AS customer_id
     UNION
@@ -29,13 +30,13 @@ SELECT c.id,
                    (extract(epoch FROM e.ends_at) * 1000000)::bigint,
                    CASE WHEN s.spend_limit IS NOT NULL THEN e.curve END))
           FROM metering_entitlement AS e
-         WHERE e.customer_id = c.id AND (e.ends_at IS NULL OR e.ends_at > %(since)s))::text,
+         WHERE e.customer_id = v.customer_id AND (e.ends_at IS NULL OR e.ends_at > %(since)s))::text,
        (SELECT json_agg(json_build_array(
                    g.id, g.meter_id, g.quantity, g.used, g.held, g.priority,
                    (extract(epoch FROM g.effective_at) * 1000000)::bigint,
                    (extract(epoch FROM g.expires_at) * 1000000)::bigint))
           FROM metering_grant AS g
-         WHERE g.customer_id = c.id AND g.voided_at IS NULL
+         WHERE g.customer_id = v.customer_id AND g.voided_at IS NULL
            AND (g.expires_at IS NULL OR g.expires_at > %(since)s)
            AND (g.used < g.quantity OR g.held > 0))::text,
        (SELECT json_agg(json_build_array(
@@ -45,7 +46,7 @@ SELECT c.id,
                    b.used, b.grant_used, b.held, b.grant_held,
                    (extract(epoch FROM b.latest_at) * 1000000)::bigint))
           FROM metering_balance AS b
-         WHERE b.customer_id = c.id
+         WHERE b.customer_id = v.customer_id
            AND (b.end_at > %(since)s
                 OR b.end_at > %(since)s::timestamptz - s.spend_period))::text,
        (SELECT json_agg(json_build_array(
@@ -53,14 +54,14 @@ SELECT c.id,
                    (extract(epoch FROM k.expires_at) * 1000000)::bigint,
                    (extract(epoch FROM k.revoked_at) * 1000000)::bigint))
           FROM accounts_apikey AS k
-         WHERE k.customer_id = c.id AND k.digest = ANY (%(digests)s::bytea[]))::text,
+         WHERE k.customer_id = v.customer_id AND k.digest = ANY (%(digests)s::bytea[]))::text,
        (SELECT (extract(epoch FROM min(h.expires_at)) * 1000000)::bigint
           FROM metering_hold AS h
-         WHERE h.customer_id = c.id AND h.state = 'open') AS next_expiry_at,
+         WHERE h.customer_id = v.customer_id AND h.state = 'open') AS next_expiry_at,
        s.spend_limit::text
   FROM wanted AS w
   JOIN accounts_customer AS c ON c.id = w.customer_id
-  JOIN accounts_customerversion AS v ON v.customer_id = c.id
+  JOIN accounts_customerversion AS v ON v.customer_id = w.customer_id
   LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit,
                     ('3 days 1 ' || (spend_limit ->> 'window'))::interval AS spend_period
-               FROM metering_standing) AS s ON s.customer_id = c.id
+               FROM metering_standing) AS s ON s.customer_id = v.customer_id

@@ -2,7 +2,8 @@
 -- and months below the customer's reach is added to those as well (metering/models/rollups.py).
 -- Returns one row: how many batches there were. Rows that another worker has claimed are skipped.
 -- The caller holds the locks of all slots, shared, so that no reach moves. Buckets are written in
--- the order of their key, so that two workers never wait for each other crosswise.
+-- the order of their key, so that two workers never wait for each other crosswise; those of maxima
+-- apart, for Citus takes no look at the meter in the DO UPDATE of a distributed table.
 -- A delta: [customer, meter, hour, dimensions, quantity, events, latest (microseconds), members].
 WITH claimed AS (
     SELECT id FROM metering_usagebatch ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -48,8 +49,6 @@ WITH claimed AS (
       FROM grouped
       LEFT JOIN newcomers USING (customer_id, meter_id, start_at, dimensions)
       JOIN metering_meter AS meter ON meter.id = grouped.meter_id
-), peaks AS (
-    SELECT id FROM metering_meter WHERE aggregation = 'max'
 ), late AS (
     SELECT summed.customer_id, summed.meter_id, summed.aggregation, summed.dimensions,
            date_trunc('day', summed.start_at, 'UTC') AS start_at,
@@ -77,6 +76,7 @@ WITH claimed AS (
            (customer_id, meter_id, start_at, dimensions, quantity, events, latest_at)
     SELECT customer_id, meter_id, start_at, dimensions, quantity, events, latest_at
       FROM summed
+     WHERE aggregation <> 'max'
      ORDER BY customer_id, meter_id, start_at, dimensions
     ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
        SET quantity = CASE
@@ -84,19 +84,27 @@ WITH claimed AS (
                    CASE WHEN (bucket.latest_at, bucket.quantity)
                            > (excluded.latest_at, excluded.quantity)
                         THEN bucket.quantity ELSE excluded.quantity END
-               WHEN excluded.meter_id IN (SELECT id FROM peaks)
-                   THEN greatest(bucket.quantity, excluded.quantity)
                ELSE bucket.quantity + excluded.quantity END,
            events = bucket.events + excluded.events,
            latest_at = greatest(bucket.latest_at, excluded.latest_at)
+), hour_peaks AS (
+    INSERT INTO metering_rollup AS bucket
+           (customer_id, meter_id, start_at, dimensions, quantity, events)
+    SELECT customer_id, meter_id, start_at, dimensions, quantity, events
+      FROM summed
+     WHERE aggregation = 'max'
+     ORDER BY customer_id, meter_id, start_at, dimensions
+    ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
+       SET quantity = greatest(bucket.quantity, excluded.quantity),
+           events = bucket.events + excluded.events
 ), days AS (
     INSERT INTO metering_rollupday AS bucket
            (customer_id, meter_id, start_at, dimensions, quantity, events, latest_at)
     SELECT customer_id, meter_id, start_at, dimensions,
-           CASE aggregation WHEN 'max' THEN peak WHEN 'latest' THEN latest[2]
-                            ELSE quantity END::bigint,
+           CASE aggregation WHEN 'latest' THEN latest[2] ELSE quantity END::bigint,
            events, timestamptz 'epoch' + latest[1] * interval '1 microsecond'
       FROM late_by_day
+     WHERE aggregation <> 'max'
      ORDER BY customer_id, meter_id, start_at, dimensions
     ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
        SET quantity = CASE
@@ -104,19 +112,27 @@ WITH claimed AS (
                    CASE WHEN (bucket.latest_at, bucket.quantity)
                            > (excluded.latest_at, excluded.quantity)
                         THEN bucket.quantity ELSE excluded.quantity END
-               WHEN excluded.meter_id IN (SELECT id FROM peaks)
-                   THEN greatest(bucket.quantity, excluded.quantity)
                ELSE bucket.quantity + excluded.quantity END,
            events = bucket.events + excluded.events,
            latest_at = greatest(bucket.latest_at, excluded.latest_at)
+), day_peaks AS (
+    INSERT INTO metering_rollupday AS bucket
+           (customer_id, meter_id, start_at, dimensions, quantity, events)
+    SELECT customer_id, meter_id, start_at, dimensions, peak, events
+      FROM late_by_day
+     WHERE aggregation = 'max'
+     ORDER BY customer_id, meter_id, start_at, dimensions
+    ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
+       SET quantity = greatest(bucket.quantity, excluded.quantity),
+           events = bucket.events + excluded.events
 ), months AS (
     INSERT INTO metering_rollupmonth AS bucket
            (customer_id, meter_id, start_at, dimensions, quantity, events, latest_at)
     SELECT customer_id, meter_id, start_at, dimensions,
-           CASE aggregation WHEN 'max' THEN peak WHEN 'latest' THEN latest[2]
-                            ELSE quantity END::bigint,
+           CASE aggregation WHEN 'latest' THEN latest[2] ELSE quantity END::bigint,
            events, timestamptz 'epoch' + latest[1] * interval '1 microsecond'
       FROM late_by_month
+     WHERE aggregation <> 'max'
      ORDER BY customer_id, meter_id, start_at, dimensions
     ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
        SET quantity = CASE
@@ -124,10 +140,18 @@ WITH claimed AS (
                    CASE WHEN (bucket.latest_at, bucket.quantity)
                            > (excluded.latest_at, excluded.quantity)
                         THEN bucket.quantity ELSE excluded.quantity END
-               WHEN excluded.meter_id IN (SELECT id FROM peaks)
-                   THEN greatest(bucket.quantity, excluded.quantity)
                ELSE bucket.quantity + excluded.quantity END,
            events = bucket.events + excluded.events,
            latest_at = greatest(bucket.latest_at, excluded.latest_at)
+), month_peaks AS (
+    INSERT INTO metering_rollupmonth AS bucket
+           (customer_id, meter_id, start_at, dimensions, quantity, events)
+    SELECT customer_id, meter_id, start_at, dimensions, peak, events
+      FROM late_by_month
+     WHERE aggregation = 'max'
+     ORDER BY customer_id, meter_id, start_at, dimensions
+    ON CONFLICT (customer_id, meter_id, start_at, dimensions) DO UPDATE
+       SET quantity = greatest(bucket.quantity, excluded.quantity),
+           events = bucket.events + excluded.events
 )
 SELECT count(*) FROM gone

@@ -8,9 +8,9 @@ WITH made AS (
            (customer_id, meter_id, start_at, dimensions, quantity, events, latest_at)
     SELECT hour.customer_id, hour.meter_id, date_trunc('day', hour.start_at, 'UTC'),
            hour.dimensions,
-           CASE meter.aggregation
-               WHEN 'max' THEN max(hour.quantity)
-               WHEN 'latest' THEN (max(ARRAY[(extract(epoch FROM hour.latest_at)
+           CASE
+               WHEN meter.aggregation = 'max' THEN max(hour.quantity)
+               WHEN meter.aggregation = 'latest' THEN (max(ARRAY[(extract(epoch FROM hour.latest_at)
                                               * 1000000)::bigint, hour.quantity]))[2]
                ELSE sum(hour.quantity) END::bigint,
            sum(hour.events)::bigint, max(hour.latest_at)

@@ -8,9 +8,9 @@ WITH made AS (
            (customer_id, meter_id, start_at, dimensions, quantity, events, latest_at)
     SELECT day.customer_id, day.meter_id, date_trunc('month', day.start_at, 'UTC'),
            day.dimensions,
-           CASE meter.aggregation
-               WHEN 'max' THEN max(day.quantity)
-               WHEN 'latest' THEN (max(ARRAY[(extract(epoch FROM day.latest_at)
+           CASE
+               WHEN meter.aggregation = 'max' THEN max(day.quantity)
+               WHEN meter.aggregation = 'latest' THEN (max(ARRAY[(extract(epoch FROM day.latest_at)
                                               * 1000000)::bigint, day.quantity]))[2]
                ELSE sum(day.quantity) END::bigint,
            sum(day.events)::bigint, max(day.latest_at)
