@@ -17,7 +17,7 @@ CHECKING := FAREBOX_DATABASE_URL=postgresql://nobody@/nothing?host=/nonexistent 
 LINEAR := DJANGO_SETTINGS_MODULE=tests.check_settings
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run test fast prove bench check format migrations docs openapi clean forget
+.PHONY: help setup dev run test proofs fast prove bench check format migrations docs openapi clean forget
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -34,17 +34,20 @@ run: setup  ## everything, from nothing: serve and demonstrate (ONCE=1 PORT=8402
 test: dev  ## the whole suite on a PostgreSQL of its own (ARGS="-k holds" for a part)
 ifeq ($(strip $(ARGS)),)
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) -n $(WORKERS) --dist worksteal --cov --cov-report=
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not benchmark and not proof" --cov --cov-report=
 	@echo "Coverage of the rules (domain/) and the writes (operations/), by branch:"
 	@$(PY) -m coverage report --fail-under=100 --include='*/domain/*,*/operations/*,*/operations.py'
 else
 	@$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)
 endif
 
-fast: dev  ## the tests that take no more than a moment each
-	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not benchmark" $(ARGS)
+proofs: dev  ## the long machines, a day of traffic, processes that are killed
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m proof $(ARGS)
 
-prove: dev  ## the property tests with many more examples
+fast: dev  ## the tests that take no more than a moment each
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow and not proof and not benchmark" $(ARGS)
+
+prove: dev  ## everything with many more examples, kills and callers (an hour and more)
 	@FAREBOX_TEST_PROFILE=thorough $(PYTEST) -n $(WORKERS) --dist worksteal --timeout 1200 $(ARGS)
 
 bench: dev  ## measure the hot paths on this machine

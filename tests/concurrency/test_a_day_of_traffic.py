@@ -30,7 +30,12 @@ from tests.metering.gate.client import GateProcess
 from tests.metering.gate.conftest import entitle, make_customer
 from tests.metering.gate.plain import Counts, Value, plain_total
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.proof,
+]
 BUSY = 40 if os.environ.get("FAREBOX_TEST_PROFILE") == "thorough" else 1
 EVENTS = 1_200 * BUSY
 CUSTOMERS = 4

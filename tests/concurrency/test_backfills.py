@@ -26,7 +26,7 @@ from tests.factories.metering import NOW, make_customer, make_entitlement, make_
 from tests.factories.threads import at_once
 from tests.metering.gate.client import dsn
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[2]
 START = NOW - timedelta(days=10)
 PIECE, EVENTS = 3, 60

@@ -28,7 +28,7 @@ from tests.concurrency.own_server import OwnServer
 from tests.metering.gate.books import broken
 from tests.metering.gate.client import GateProcess, Got
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 TIMES = 100 if hypothesis.settings().max_examples >= 1_000 else 3
 DEADLINE_S, STATEMENT_MS = 0.6, 400
 MARGIN_S = 8.0  # a busy machine stalls for seconds; a call that hangs takes for ever

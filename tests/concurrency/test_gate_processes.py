@@ -21,7 +21,7 @@ from tests.metering.gate.books import broken
 from tests.metering.gate.client import dsn, make_api_key, make_gateway
 from tests.metering.gate.conftest import entitle, make_customer
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = "/api/v1/check"
 Callers = list[list[list[Any]]]

@@ -24,7 +24,7 @@ from tests.metering.gate.books import broken
 from tests.metering.gate.client import dsn, make_api_key
 from tests.metering.gate.conftest import World, make_customer
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 20 if hypothesis.settings().max_examples >= 1_000 else 3
 GATES, CALLERS, CUSTOMERS = 4, 16, 5

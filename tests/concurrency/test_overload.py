@@ -28,7 +28,7 @@ from metering.models import UsageEvent
 from tests.metering.gate.client import GateProcess
 from tests.metering.gate.conftest import World
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE, TIMES, BURST = 40, 10, 20
 THOROUGH = hypothesis.settings().max_examples >= 1_000

@@ -29,7 +29,12 @@ from metering.queries.usage import usage_total
 from tests.factories.metering import make_customer, make_entitlement, make_meter
 from tests.metering.gate.client import dsn
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.proof,
+]
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS, BATCHES, PER_BATCH = 3, 3_000, 4
 _PATIENCE_S = 120.0

@@ -33,7 +33,7 @@ OPERATIONS: Final = {
     if not is_hot(each.method.upper(), each.path) and not each.path.endswith("/stripe/webhook")
 }
 EXAMPLES: Final = 200 if hypothesis.settings().max_examples >= 1_000 else 8
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.proof]
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from metering.models import Balance, Hold, UsageEvent
 from tests.flows.conftest import Live
 from tests.flows.settling import settle_everything
 
+pytestmark = pytest.mark.proof
+
 CUSTOMERS = 16
 FEE = 2_000
 INCLUDED = 100_000

@@ -34,7 +34,7 @@ from tests.factories.accounts import a_customer
 from tests.factories.billing import ACTOR, a_plan, calls, give_card
 from tests.factories.metering import make_meter, report
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.proof]
 
 START = datetime(2026, 1, 31, 10, 20, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

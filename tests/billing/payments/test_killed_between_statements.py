@@ -34,7 +34,7 @@ from tests.factories.billing import a_plan, a_subscription, calls
 from tests.factories.metering import make_meter, report
 from tests.factories.payments import give_card
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[3]
 USED_AT = datetime.fromisoformat("2026-10-11T00:00Z")
 CLOSED_AT = datetime.fromisoformat("2026-11-02T00:00Z")

@@ -34,7 +34,7 @@ from tests.metering.gate.conftest import World, make_customer, past
 from tests.metering.gate.model import CALLS, TOKENS, CustomerModel, Given, HoldModel, Known, Plan
 from tests.metering.gate.strategies import items, names, plans, small
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.proof]
 IN_A_BATCH: dict[str, str] = {}  # answers in a batch have no headers of their own
 TYPES = {CALLS: "api.call", TOKENS: "llm.completion"}
 THOROUGH = hypothesis.settings().max_examples >= 1_000

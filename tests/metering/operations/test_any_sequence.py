@@ -26,6 +26,8 @@ from metering.operations.rolling_up import roll_up, roll_up_days
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter
 
+pytestmark = pytest.mark.proof
+
 BY: dict[str, Any] = {"actor": "opk_1", "now": NOW}
 DAYS = 20
 DAY = timedelta(days=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
@@ -31,6 +32,8 @@ from metering.operations.rolling_up import roll_up, roll_up_days, slot_of
 from metering.queries.usage import Bucket, usage, usage_total
 from tests.factories.metering import make_customer, make_meter
 from tests.factories.usage import count_on
+
+pytestmark = pytest.mark.proof
 
 BEGIN = datetime(2026, 8, 30, 22, tzinfo=UTC)
 CHANGE = datetime(2026, 10, 1, tzinfo=UTC)  # from here on the meters have another dimension
