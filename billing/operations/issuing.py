@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from accounts.operations.auditing import audit
 from billing.domain import invoices as rules
@@ -21,7 +21,7 @@ from billing.domain import ledger
 from billing.domain.invoices import CarriedAmount, LineKind
 from billing.domain.ledger import Posting
 from billing.domain.periods import Period
-from billing.models import BilledUsage, Invoice, InvoiceCounter, Subscription
+from billing.models import BilledUsage, Invoice, Subscription
 from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
 from billing.operations.locking import each_in_turn, lock_customer
@@ -33,6 +33,11 @@ from billing.queries.parties import buyer, seller
 from billing.queries.rated_periods import RatedUsage, rated_period
 from billing.queries.spans import PeriodBasis, billed_spans
 
+_NEXT_NUMBER: Final = """
+INSERT INTO billing_invoicecounter AS counter (prefix, last_number) VALUES (%(prefix)s, 1)
+    ON CONFLICT (prefix) DO UPDATE SET last_number = counter.last_number + 1
+RETURNING last_number
+"""
 MANUAL_TERMS: Final = timedelta(days=30)
 
 
@@ -64,9 +69,9 @@ def next_number(prefix: str) -> str:
 
     Others who want one wait until the transaction ends, so it is taken as late as possible.
     """
-    InvoiceCounter.objects.bulk_create([InvoiceCounter(prefix=prefix)], ignore_conflicts=True)
-    InvoiceCounter.objects.filter(prefix=prefix).update(last_number=F("last_number") + 1)
-    return f"{prefix}-{InvoiceCounter.objects.get(prefix=prefix).last_number:06d}"
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT_NUMBER, {"prefix": prefix})
+        return f"{prefix}-{cursor.fetchone()[0]:06d}"
 
 
 def _older_drafts(invoice: Invoice) -> QuerySet[Invoice]:

@@ -6,15 +6,16 @@ includes less what grants paid. A span that ends inside a window counts that win
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from django.db import connection
 
+from billing.domain.periods import Period
 from billing.models import PlanEntitlement
 from metering.domain.windows import anchored_window
 from metering.models import Balance, Grant
-from metering.queries.usage import usage_total
+from metering.queries.usage import usage_total, usage_totals
 
 _GRANTED = """
 SELECT coalesce(sum(paid.quantity::bigint), 0)
@@ -26,6 +27,29 @@ SELECT coalesce(sum(paid.quantity::bigint), 0)
 """
 
 
+def overages(
+    customer_id: int, *, meter_ids: Sequence[int], spans: Iterable[Period], anchor_at: datetime
+) -> dict[int, Overage]:
+    """The overage of several meters, of which the usage of these spans is read at once."""
+    found = {
+        meter_id: Overage(customer_id, meter_id=meter_id, anchor_at=anchor_at)
+        for meter_id in meter_ids
+    }
+    if not found:
+        return found
+    granted = Grant.objects.filter(customer_id=customer_id, meter_id__in=meter_ids)
+    with_grants = set(granted.values_list("meter_id", flat=True))
+    for meter_id, overage in found.items():
+        overage.has_grants = meter_id in with_grants
+    for span in spans:
+        totals = usage_totals(
+            customer_id, meter_ids=meter_ids, start_at=span.start_at, end_at=span.end_at
+        )
+        for meter_id, total in totals.items():
+            found[meter_id].totals[span.start_at, span.end_at] = total
+    return found
+
+
 class Overage:
     """Usage of one meter by one customer; remembers every total, so that none is read twice."""
 
@@ -33,28 +57,28 @@ class Overage:
         self._customer_id = customer_id
         self._meter_id = meter_id
         self._anchor_at = anchor_at
-        self._totals: dict[tuple[datetime, datetime], int] = {}
+        self.totals: dict[tuple[datetime, datetime], int] = {}
         self._paid: dict[tuple[datetime, datetime], int] = {}
-        self._has_grants: bool | None = None
+        self.has_grants: bool | None = None
 
     def used(self, start_at: datetime, end_at: datetime) -> int:
         """All usage in `[start_at, end_at)`."""
         span = (start_at, end_at)
         if start_at >= end_at:
             return 0
-        if span not in self._totals:
-            self._totals[span] = usage_total(
+        if span not in self.totals:
+            self.totals[span] = usage_total(
                 self._customer_id, meter_id=self._meter_id, start_at=start_at, end_at=end_at
             )
-        return self._totals[span]
+        return self.totals[span]
 
     def granted(self, start_at: datetime, end_at: datetime) -> int:
         """What of the usage in `[start_at, end_at)` was paid by grants."""
-        if self._has_grants is None:
-            self._has_grants = Grant.objects.filter(
+        if self.has_grants is None:
+            self.has_grants = Grant.objects.filter(
                 customer_id=self._customer_id, meter_id=self._meter_id
             ).exists()
-        if not self._has_grants or start_at >= end_at:
+        if not self.has_grants or start_at >= end_at:
             return 0
         span = (start_at, end_at)
         if span not in self._paid:

@@ -20,7 +20,7 @@ from billing.models import (
 )
 from billing.queries.coupons import discount_lines
 from billing.queries.customer_terms import rights_with
-from billing.queries.overage import Overage
+from billing.queries.overage import Overage, overages
 from billing.queries.period_fees import fee_lines, minimum
 from billing.queries.spans import PeriodBasis, Span
 from metering.models import Meter
@@ -94,16 +94,18 @@ def _cut(spans: Sequence[Span], *, at: datetime) -> tuple[list[Span], list[Span]
 
 def rated_usage(customer_id: int, *, spans: Sequence[Span], basis: PeriodBasis) -> list[RatedUsage]:
     """The usage of every meter that is sold past what is included, span by span."""
-    meters: dict[int, Overage] = {}
+    rights = [(span, right) for span in spans for right in billed_rights(span)]
+    meters = overages(
+        customer_id,
+        meter_ids=sorted({right.meter_id for _, right in rights if right.meter_id is not None}),
+        spans=[span.period for span in spans],
+        anchor_at=basis.anchor_at,
+    )
     found = []
-    for span in spans:
-        for right in billed_rights(span):
-            assert right.meter_id is not None
-            overage = meters.setdefault(
-                right.meter_id,
-                Overage(customer_id, meter_id=right.meter_id, anchor_at=basis.anchor_at),
-            )
-            found.append(_rate_usage(right, span=span, basis=basis, overage=overage))
+    for span, right in rights:
+        assert right.meter_id is not None
+        overage = meters[right.meter_id]
+        found.append(_rate_usage(right, span=span, basis=basis, overage=overage))
     return found
 
 

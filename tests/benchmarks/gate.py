@@ -13,7 +13,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import beside, deciding, growing, ingesting, measuring, rolling, writing
+from tests.benchmarks import (
+    beside,
+    closing,
+    deciding,
+    growing,
+    ingesting,
+    measuring,
+    rolling,
+    writing,
+)
 from tests.benchmarks.measuring import ROOT, Effort
 
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
@@ -22,6 +31,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "ingest": (ingesting.TITLE, ingesting.measure),
     "growth": (growing.TITLE, growing.measure),
     "rollups": (rolling.TITLE, rolling.measure),
+    "closing": (closing.TITLE, closing.measure),
 }
 
 
@@ -64,6 +74,9 @@ def _arguments() -> argparse.ArgumentParser:
         type=int,
         default=10_000_000,
         help="growth: up to this many stored (4 GB for ten million, twice that with WAL)",
+    )
+    parser.add_argument(
+        "--most-subscriptions", type=int, default=10_000, help="closing: up to this many at once"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     return parser
