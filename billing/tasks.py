@@ -125,6 +125,12 @@ def poll_stripe_events(**_: object) -> None:
     inbox.poll(now=timezone.now())
 
 
+@shared_task(name="billing.poll_undelivered_events")
+def poll_undelivered_events(**_: object) -> None:
+    """Ask Stripe for events that it gave up to deliver."""
+    inbox.poll_undelivered(now=timezone.now())
+
+
 @shared_task(name="billing.sweep_stripe_invoices")
 def sweep_stripe_invoices(**_: object) -> None:
     """Read open invoices again whose payment no message told."""

@@ -90,6 +90,7 @@ BEAT: dict[str, float] = {
     "billing.tell_customers": TICK,
     "billing.advance_dunning": TICK,
     "billing.poll_stripe_events": 900.0,
+    "billing.poll_undelivered_events": 21_600.0,
     "billing.sweep_stripe_invoices": 3_600.0,
     "billing.reconcile": 86_400.0,
     "billing.check_invariants": 300.0,

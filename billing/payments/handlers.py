@@ -44,6 +44,11 @@ def _invoice_payment(event: StripeEvent, now: datetime) -> str:
     return _mirror(str(_object(event).get("invoice") or ""), now=now)
 
 
+def _credit_note(event: StripeEvent, now: datetime) -> str:
+    """Ours are given here: one given at Stripe shows in what came in for the invoice."""
+    return _mirror(str(_object(event).get("invoice") or ""), now=now)
+
+
 def _mirror(stripe_invoice: str, *, now: datetime) -> str:
     try:
         found = mirroring.read_invoice(stripe_invoice)
@@ -173,6 +178,8 @@ HANDLERS: Final[dict[str, Handler]] = {
     "charge.refunded": _charge_refunded,
     "checkout.session.completed": _checkout_completed,
     "checkout.session.expired": _checkout_expired,
+    "credit_note.created": _credit_note,
+    "credit_note.voided": _credit_note,
     "customer.deleted": _customer,
     "customer.updated": _customer,
     "invoice.finalization_failed": _finalization_failed,

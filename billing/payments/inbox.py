@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ LEASE: Final = timedelta(minutes=2)
 # Events are listed in the order they were made, not in the order they became visible.
 POLL_OVERLAP: Final = timedelta(hours=6)
 FIRST_POLL: Final = timedelta(days=3)
+KEPT_BY_STRIPE: Final = timedelta(days=30)
 
 
 class SignatureInvalid(Exception):
@@ -87,10 +88,26 @@ def poll(*, now: datetime) -> int:
     newest = StripeEvent.objects.order_by("-created_at").values_list("created_at", flat=True)
     last = newest.first()
     since = last - POLL_OVERLAP if last else now - FIRST_POLL
-    kept = 0
-    for event in client.read_all("/v1/events", created={"gte": int(since.timestamp())}):
-        if event["type"] in handlers.HANDLERS and _keep(event, now=now) is not None:
-            kept += 1
+    listed = client.read_all("/v1/events", created={"gte": int(since.timestamp())})
+    return _keep_all(listed, now=now)
+
+
+def poll_undelivered(*, now: datetime) -> int:
+    """Keep the events of the last thirty days that Stripe gave up to deliver; how many.
+
+    They may be older than what `poll` looks at, where other events have arrived since. Raises as
+    `poll`.
+    """
+    if not client.configured():
+        return 0
+    filters = {"created": {"gte": int((now - KEPT_BY_STRIPE).timestamp())}}
+    return _keep_all(client.read_all("/v1/events", delivery_success=False, **filters), now=now)
+
+
+def _keep_all(events: Iterable[Json], *, now: datetime) -> int:
+    kept = sum(
+        event["type"] in handlers.HANDLERS and _keep(event, now=now) is not None for event in events
+    )
     if kept:
         log.warning("stripe_events_without_webhook", count=kept)
     return kept

@@ -131,7 +131,7 @@ def _line_ids(stripe_invoice: str) -> dict[int, str]:
 
 
 def _apply_paid(invoice: Invoice, *, found: Json, now: datetime) -> str:
-    collecting.mark_paid(
+    known = collecting.mark_paid(
         invoice.pk,
         amount_paid=found["amount_paid"],
         attempt=found.get("attempt_count") or 0,
@@ -139,6 +139,12 @@ def _apply_paid(invoice: Invoice, *, found: Json, now: datetime) -> str:
         at=_instant((found.get("status_transitions") or {}).get("paid_at")),
         now=now,
     )
+    if known.amount_due:
+        # A credit note or a balance at Stripe settled the rest: what that means is not ours to say.
+        came_in = f"{found['amount_paid']} of {invoice.total} {found['currency']}"
+        problem = f"Stripe calls it paid, but only {came_in} came in; the rest was settled there."
+        collecting.quarantine(invoice.pk, problem=problem, now=now)
+        return problem
     return "paid"
 
 

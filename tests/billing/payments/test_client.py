@@ -31,6 +31,24 @@ def test_a_bucket_gives_its_rate_and_no_more() -> None:
     assert bucket.take() > 0
 
 
+def test_calls_wait_for_the_rate_of_their_endpoint_and_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, slept = Clock(), list[float]()
+    monkeypatch.setattr(client.Bucket.__init__, "__kwdefaults__", {"clock": clock})
+    monkeypatch.setattr("billing.payments.client.time.sleep", slept.append)
+    limiter = client.Limiter()
+    for _ in range(client.ENDPOINT_PER_S + 2):
+        limiter.wait("get /v1/invoices")
+    assert slept == pytest.approx([1 / client.ENDPOINT_PER_S, 2 / client.ENDPOINT_PER_S])
+    slept.clear()
+    limiter.wait("get /v1/customers")  # another endpoint, and there is room in all
+    assert slept == []
+    for place in range(client.TOTAL_PER_S):
+        limiter.wait(f"get /v1/place{place}")
+    assert slept[-1] == pytest.approx((client.ENDPOINT_PER_S + 3) / client.TOTAL_PER_S)
+
+
 def test_the_breaker_closes_after_a_minute() -> None:
     clock = Clock()
     breaker = client.Breaker(clock=clock)

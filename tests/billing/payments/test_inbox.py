@@ -194,7 +194,30 @@ def test_a_poll_keeps_what_no_webhook_brought(
 
 
 @pytest.mark.django_db
+def test_what_stripe_gave_up_to_deliver_is_kept_however_old_it_is(
+    simulator: Simulator, customer: Customer, now: datetime
+) -> None:
+    """Newer events have arrived since, so that polling looks at the last hours alone."""
+    endpoint = {"url": "http://127.0.0.1:9/nobody", "enabled_events": ["*"]}
+    made = client.post("/v1/webhook_endpoints", params=endpoint, key="endpoint").body
+    try:
+        give_card(customer, now=now)
+        event = an_event(created=int((now + timedelta(days=9)).timestamp()))
+        body, signature = signed(event, at=now, secret=simulator.webhook_secret)
+        assert inbox.store(body, signature=signature, now=now) is not None
+        later = now + timedelta(days=9)
+        assert inbox.poll(now=later) == 0
+        assert inbox.poll_undelivered(now=now + timedelta(days=31)) == 0
+        kept = inbox.poll_undelivered(now=later)
+        assert kept == StripeEvent.objects.count() - 1 > 0
+        assert inbox.poll_undelivered(now=later) == 0
+    finally:
+        client.delete(f"/v1/webhook_endpoints/{made['id']}")
+
+
+@pytest.mark.django_db
 def test_without_a_stripe_nothing_is_asked(now: datetime, settings: Settings) -> None:
     settings.STRIPE_API_KEY = settings.STRIPE_API_BASE = ""
     assert inbox.poll(now=now) == 0
+    assert inbox.poll_undelivered(now=now) == 0
     assert inbox.process_pending(now=now, limit=1) == 0

@@ -188,6 +188,26 @@ def test_open_invoices_of_a_deleted_customer_wait_for_an_operator(
     assert failed.status == "paid"
 
 
+@pytest.mark.parametrize("amount", [1_000, 2_345])
+def test_what_a_credit_note_at_stripe_settled_is_for_an_operator(
+    simulator: Simulator, customer: Customer, now: datetime, deliver: Deliver, amount: int
+) -> None:
+    failed = a_paid_invoice(customer, test_card=DECLINED, now=now)
+    deliver()
+    post("/v1/credit_notes", invoice=str(failed.stripe_invoice), amount=amount)
+    give_card(customer, now=now)
+    deliver()
+    deliver()
+    failed.refresh_from_db()
+    assert (failed.status, failed.push) == ("open", "quarantined")
+    assert (failed.amount_paid, failed.amount_due) == (2_345 - amount, amount)
+    assert "settled there" in failed.push_problem
+    collecting.mark_paid_manually(failed.pk, reference="credit note", actor="opk_x", now=now)
+    assert mirroring.refresh(failed, now=now)["status"] == "paid"
+    failed.refresh_from_db()
+    assert failed.status == "paid"
+
+
 def test_a_new_name_is_told_to_stripe_once(
     simulator: Simulator, customer: Customer, now: datetime
 ) -> None:
