@@ -16,6 +16,7 @@ from billing.operations import (
     customer_credits,
     dunning,
     issuing,
+    limiting,
     migrating,
     overriding,
     retiring,
@@ -63,6 +64,12 @@ def bill_thresholds(**_: object) -> None:
 def apply_overrides(**_: object) -> None:
     """Write entitlements anew where an override begins or ends."""
     overriding.apply_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.retell_spend_limits")
+def retell_spend_limits(**_: object) -> None:
+    """Tell the gate anew what is spent, where usage was corrected."""
+    limiting.retell_corrected(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.migrate_customers")

@@ -161,6 +161,7 @@ PROBLEMS: dict[type[Exception], str] = {
     holding.NotDeletedAtStripe: "conflict",
     foreseeing.TooMuchToForesee: "conflict",
     limiting.SpendLimitInvalid: "parameter_invalid",
+    limiting.SpendLimitLoosened: "conflict",
     billing_details.BillingDetailsInvalid: "parameter_invalid",
     overriding.OverrideInvalid: "parameter_invalid",
     overriding.OverrideOverlaps: "conflict",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import floor
 
 from billing.domain.money import round_minor_fraction
 from billing.domain.periods import Period, proration_fraction
@@ -79,14 +78,3 @@ def change_amounts(
         credit=rest_of_fee(old_fee, period=period, at=at, currency=currency),
         charge=rest_of_fee(new_fee, period=period, at=at, currency=currency),
     )
-
-
-def blended_included(in_force: int, *, old: int, new: int, period: Period, at: datetime) -> int:
-    """The included units of a period in which a plan with ``old`` included units gives way at
-    ``at`` to one with ``new``: ``in_force`` (what this period included until now) plus the
-    rest of the period's share of the difference, rounded down, never below 0.
-
-    So a better plan that is paid for the last hour includes the last hour's share, and not a
-    month's worth for an hour's fee.
-    """
-    return max(0, in_force + floor((new - old) * proration_fraction(period, at=at)))

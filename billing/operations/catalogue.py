@@ -15,7 +15,7 @@ from billing.domain.prices import parse_price
 from billing.models import Plan, PlanEntitlement, PlanVersion
 from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
 from billing.queries.catalogue import PlanNotOnSale, plans_on_sale
-from billing.queries.rated_periods import window_unit
+from billing.queries.included import window_unit
 from metering.domain.windows import RATE_UNITS
 from metering.operations.entitling import OfferTerms
 from metering.operations.entitling import publish_offers as publish

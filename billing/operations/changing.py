@@ -228,5 +228,6 @@ def _invoice_with(
         last = found.pop()
         if last.period.start_at < at:
             found.append(replace(last, period=Period(last.period.start_at, at)))
-        found.append(replace(last, version=version, period=Period(at, period.end_at)))
+        stood = (*last.stood, (at, version))
+        found.append(replace(last, version=version, period=Period(at, period.end_at), stood=stood))
     return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft

@@ -25,8 +25,9 @@ from billing.domain.trials import TrialOutcome
 from billing.models import PlanEntitlement, Subscription
 from billing.queries.customer_terms import overrides_at, rights_with
 from billing.queries.dunning import UnpaidInvoice, oldest_failed
+from billing.queries.included import blended_of, window_unit
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
-from billing.queries.rated_periods import window_unit
+from billing.queries.spans import span_at
 from billing.queries.spend_limits import gate_limit, limits_spending
 from billing.queries.trials import after_trial
 from metering.operations.entitling import Right, StandingTerms, entitle
@@ -67,26 +68,33 @@ def rights(subscription: Subscription, *, now: datetime) -> list[Right]:
         return []
     trial = subscription.status == Subscription.Status.TRIALING
     version, priced = subscription.version, limits_spending(subscription.customer_id)
-    return [
-        Right(
-            kind=cast("Literal['metered', 'boolean', 'static']", given.kind),
-            meter_id=given.meter_id,
-            feature=given.feature,
-            value=given.value,
-            window=window_unit(given, version=version),
-            anchor_at=subscription.anchor_at,
-            included=given.included,
-            unlimited=given.unlimited,
-            over="bill" if _billed(given, trial=trial) else "deny",
-            overage_limit=given.overage_limit,
-            curve=curve(parse_price(given.price))
-            if priced and _billed(given, trial=trial) and not given.unlimited
-            else None,
-            rollover=given.rollover,
-            starts_at=subscription.start_at,
+    changed = overrides_at(subscription.customer_id, at=now)
+    span = span_at(subscription, at=now, overrides=changed)
+    found = []
+    for given in rights_with(version, changed):
+        blended = blended_of(given, span=span, anchor_at=subscription.anchor_at)
+        found.append(
+            Right(
+                kind=cast("Literal['metered', 'boolean', 'static']", given.kind),
+                meter_id=given.meter_id,
+                feature=given.feature,
+                value=given.value,
+                window=window_unit(given, version=version),
+                anchor_at=subscription.anchor_at,
+                included=given.included,
+                blended=blended.quantity if blended else None,
+                blended_until=blended.until if blended else None,
+                unlimited=given.unlimited,
+                over="bill" if _billed(given, trial=trial) else "deny",
+                overage_limit=given.overage_limit,
+                curve=curve(parse_price(given.price))
+                if priced and _billed(given, trial=trial) and not given.unlimited
+                else None,
+                rollover=given.rollover,
+                starts_at=subscription.start_at,
+            )
         )
-        for given in rights_with(version, overrides_at(subscription.customer_id, at=now))
-    ]
+    return found
 
 
 def _billed(given: PlanEntitlement, *, trial: bool) -> bool:

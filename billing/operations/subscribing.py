@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from accounts.operations.auditing import audit
-from billing.domain.periods import Interval, calendar_anchor
+from billing.domain.periods import Interval, calendar_anchor, period_at
 from billing.domain.seats import SEATS_MAX
 from billing.domain.subscriptions import SubscriptionEvent, SubscriptionStatus, first_status
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
@@ -24,6 +24,7 @@ from billing.operations.locking import lock_customer
 from billing.operations.provisioning import advance_status, provision
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.period_fees import period_fee
 from billing.queries.trials import trial_is_due
 
 OLDEST_START: Final = timedelta(days=3 * 366)
@@ -163,6 +164,9 @@ def activate(subscription: Subscription, *, now: datetime) -> None:
     trialing = subscription.trial_end_at is None and trial_is_due(
         subscription.customer_id, version=subscription.version, besides=subscription
     )
+    if subscription.trial_end_at is None:
+        # Nothing was served until now: what the first period includes counts from here.
+        SubscriptionPhase.objects.filter(subscription=subscription).delete()
     own_anchor = subscription.anchor_at == (subscription.trial_end_at or subscription.start_at)
     enter_version(subscription, version=subscription.version, at=at)
     if trialing:
@@ -288,7 +292,7 @@ def _new(
         status=status,
         collection=collection,
         start_at=start_at,
-        anchor_at=paid_from
+        anchor_at=_free_anchor(customer_id, version=version, seats=seats, at=paid_from)
         if anchor == "start"
         else calendar_anchor(paid_from, interval=Interval(version.interval)),
         trial_end_at=paid_from if trialing else None,
@@ -303,6 +307,22 @@ def _new(
         subscription=subscription, version=version, seats=seats, start_at=start_at
     )
     return subscription
+
+
+def _free_anchor(customer_id: int, *, version: PlanVersion, seats: int, at: datetime) -> datetime:
+    """Where the periods are counted from: here, or where those of the customer's last subscription
+    were, if it had one until a moment ago and this one costs nothing.
+
+    Otherwise whoever leaves a free plan and comes back has everything that it includes anew.
+    """
+    earlier = Subscription.objects.filter(customer_id=customer_id, canceled_at__isnull=False)
+    last = earlier.select_related("version").order_by("canceled_at").last()
+    if last is None or period_fee(version, seats=seats):
+        return at
+    interval = Interval(last.version.interval)
+    assert last.canceled_at is not None
+    left = period_at(last.anchor_at, interval=interval, at=last.canceled_at)
+    return last.anchor_at if interval == version.interval and at < left.end_at else at
 
 
 def _audit(subscription: Subscription, action: str, *, actor: str, now: datetime) -> None:

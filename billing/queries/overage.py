@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import connection
 
 from billing.domain.periods import Period
-from billing.models import PlanEntitlement
+from billing.queries.included import IncludedIn
 from metering.domain.windows import anchored_window
 from metering.models import Balance, Grant
 from metering.queries.usage import usage_total, usage_totals
@@ -112,16 +112,17 @@ class Overage:
         return [(began_at, units) for began_at, units in paid.items() if units > 0]
 
     def billed(
-        self, right: PlanEntitlement, *, unit: str, start_at: datetime, end_at: datetime
+        self, included: IncludedIn, *, unit: str, start_at: datetime, end_at: datetime
     ) -> int:
-        """The units in `[start_at, end_at)` that `right` does not include, window by window."""
-        if right.unlimited or start_at >= end_at:
+        """The units in `[start_at, end_at)` past what each window includes."""
+        if start_at >= end_at:
             return 0
-        return sum(
-            self._past(right.included, window_start, min(window_end, end_at))
-            - self._past(right.included, window_start, max(window_start, start_at))
-            for window_start, window_end in self._windows(unit, start_at, end_at)
-        )
+        found = 0
+        for window_start, window_end in self._windows(unit, start_at, end_at):
+            given = included(window_start, window_end)
+            found += self._past(given, window_start, min(window_end, end_at))
+            found -= self._past(given, window_start, max(window_start, start_at))
+        return found
 
     def _past(self, included: int, start_at: datetime, end_at: datetime) -> int:
         return max(0, self.used(start_at, end_at) - included - self.granted(start_at, end_at))

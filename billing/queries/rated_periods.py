@@ -14,15 +14,14 @@ from billing.domain.invoices import InvoiceDraft, LineDraft, LineKind, assemble
 from billing.domain.periods import Period
 from billing.domain.prices import decimal_text, parse_price, price_to_json
 from billing.domain.rating import rate, tiers_to_json
-from billing.models import (
-    PlanEntitlement,
-    PlanVersion,
-)
+from billing.models import PlanEntitlement
 from billing.queries.coupons import discount_lines
 from billing.queries.customer_terms import rights_with
+from billing.queries.included import included_of, window_unit
 from billing.queries.overage import Overage, overages
 from billing.queries.period_fees import fee_lines, minimum
 from billing.queries.spans import PeriodBasis, Span
+from metering.domain.windows import anchored_window
 from metering.models import Meter
 
 
@@ -119,30 +118,29 @@ def billed_rights(span: Span) -> list[PlanEntitlement]:
     return sorted(rights, key=lambda right: right.meter.key if right.meter else "")
 
 
-def window_unit(right: PlanEntitlement, *, version: PlanVersion) -> str:
-    """The unit of time in which the right counts; `period` is the plan's interval."""
-    return version.interval if right.window == "period" else right.window
-
-
 def _rate_usage(
     right: PlanEntitlement, *, span: Span, basis: PeriodBasis, overage: Overage
 ) -> RatedUsage:
     assert right.meter is not None
     version, period = span.version, span.period
     unit = window_unit(right, version=version)
-    before = overage.billed(right, unit=unit, start_at=basis.whole.start_at, end_at=period.start_at)
-    billed = overage.billed(right, unit=unit, start_at=period.start_at, end_at=period.end_at)
+    included = included_of(right, span=span, anchor_at=basis.anchor_at)
+    before = overage.billed(
+        included, unit=unit, start_at=basis.whole.start_at, end_at=period.start_at
+    )
+    billed = overage.billed(included, unit=unit, start_at=period.start_at, end_at=period.end_at)
+    given = included(*anchored_window(basis.anchor_at, unit=unit, at=period.start_at))
     used = overage.used(period.start_at, period.end_at)
     price = parse_price(right.price)
     was = rate(price, quantity=before, currency=version.currency)
     now = rate(price, quantity=before + billed, currency=version.currency)
     amount = now.amount_minor - was.amount_minor
-    past = f" past the {right.included:,} included" if right.included else ""
+    past = f" past the {given:,} included" if given else ""
     detail: dict[str, object] = {
         "plan": version.plan.key,
         "version": version.public_id,
         "used": used,
-        "included": right.included,
+        "included": given,
         "granted": overage.granted(period.start_at, period.end_at),
         "price": price_to_json(price),
         "amount": decimal_text(now.amount - was.amount),
@@ -151,6 +149,8 @@ def _rate_usage(
     agreed = [each.public_id for each in span.overrides if each.meter_id == right.meter_id]
     if agreed:
         detail["overrides"] = agreed
+    if given != right.included:
+        detail["included_in_whole"] = right.included
     if before:
         detail |= {"billed_before": before, "tiers_before": tiers_to_json(was.tiers)}
     line = LineDraft(

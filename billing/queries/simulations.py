@@ -82,6 +82,6 @@ def simulated(version: PlanVersion, *, invoice: Invoice) -> SimulatedPeriod:
     stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
     before, after = (
         rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
-        for each in (stood, [replace(span, version=version) for span in stood])
+        for each in (stood, [replace(span, version=version, stood=()) for span in stood])
     )
     return SimulatedPeriod(invoice, before, after)

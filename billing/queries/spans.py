@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Self
+from datetime import datetime, timedelta
+from typing import Final, Self
 
 from django.db.models import Q
 
@@ -17,6 +17,8 @@ from billing.models import (
     SubscriptionPhase,
 )
 from billing.queries.customer_terms import cut, holding, overrides_in
+
+LONGEST_WINDOW: Final = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Span:
     period: Period
     overrides: tuple[Override, ...] = ()
     seats: int = 1
+    # The versions until then and since when, its own the last; none: what is included is whole.
+    stood: tuple[tuple[datetime, PlanVersion], ...] = ()
 
 
 def current_basis(subscription: Subscription) -> PeriodBasis:
@@ -104,19 +108,26 @@ def billed_spans(subscription_id: int, *, period: Period, basis: PeriodBasis) ->
 
 def spans(subscription_id: int, *, period: Period) -> list[Span]:
     """The terms under which the subscription stood in `period`, in order, without a gap."""
-    phases = list(
+    known = list(
         SubscriptionPhase.objects.filter(
-            Q(end_at=None) | Q(end_at__gt=period.start_at),
+            Q(end_at=None) | Q(end_at__gt=period.start_at - LONGEST_WINDOW),
             subscription_id=subscription_id,
             start_at__lt=period.end_at,
         )
         .select_related("version__plan", "subscription")
         .order_by("start_at")
     )
+    phases = [each for each in known if each.end_at is None or each.end_at > period.start_at]
     changed = _meter_overrides(phases, period=period)
     turns = [at for each in changed for at in (each.starts_at, each.ends_at) if at is not None]
     return [
-        Span(phase.version, piece, holding(changed, at=piece.start_at), phase.seats)
+        Span(
+            phase.version,
+            piece,
+            holding(changed, at=piece.start_at),
+            phase.seats,
+            _stood(known, until=phase),
+        )
         for phase in phases
         for piece in cut(
             Period(
@@ -126,6 +137,37 @@ def spans(subscription_id: int, *, period: Period) -> list[Span]:
             at=turns,
         )
     ]
+
+
+def span_at(subscription: Subscription, *, at: datetime, overrides: Sequence[Override]) -> Span:
+    """The terms under which the subscription stands now, of which this is the present moment."""
+    known = list(
+        SubscriptionPhase.objects.filter(
+            Q(end_at=None) | Q(end_at__gt=at - LONGEST_WINDOW), subscription=subscription
+        )
+        .select_related("version__plan", "subscription")
+        .order_by("start_at")
+    )
+    stood = _stood(known, until=known[-1]) if known else ()
+    moment = Period(at, at + timedelta(seconds=1))
+    return Span(subscription.version, moment, tuple(overrides), subscription.seats, stood)
+
+
+def _stood(
+    known: Sequence[SubscriptionPhase], *, until: SubscriptionPhase
+) -> tuple[tuple[datetime, PlanVersion], ...]:
+    """What begins in a trial counts from long ago: a trial is given whole."""
+    trial_end_at = until.subscription.trial_end_at
+    return tuple(
+        (
+            each.start_at - LONGEST_WINDOW
+            if trial_end_at is not None and each.start_at < trial_end_at
+            else each.start_at,
+            each.version,
+        )
+        for each in known
+        if each.start_at <= until.start_at
+    )
 
 
 def _meter_overrides(phases: Sequence[SubscriptionPhase], *, period: Period) -> list[Override]:

@@ -11,9 +11,10 @@ from billing.domain.periods import Period
 from billing.domain.prices import parse_price
 from billing.domain.rating import rate
 from billing.models import SpendLimit, Subscription
+from billing.queries.included import included_of, window_unit
 from billing.queries.overage import Overage
 from billing.queries.payment_methods import overage_frozen
-from billing.queries.rated_periods import RatedUsage, rated_usage, window_unit
+from billing.queries.rated_periods import RatedUsage, rated_usage
 from billing.queries.spans import PeriodBasis, Span, current_basis, spans
 from metering.domain import spending
 from metering.domain.account import Account
@@ -157,8 +158,9 @@ def _before(
         began_at, _ = anchored_window(basis.anchor_at, unit=unit, at=start_at)
         if each.span is current and began_at < start_at:
             overage = Overage(customer_id, meter_id=each.meter.id, anchor_at=basis.anchor_at)
+            included = included_of(each.right, span=current, anchor_at=basis.anchor_at)
             before[each.meter.id] = overage.billed(
-                each.right, unit=unit, start_at=began_at, end_at=start_at
+                included, unit=unit, start_at=began_at, end_at=start_at
             )
     return before
 

@@ -22,7 +22,10 @@ BalanceKey = tuple[int, str, datetime]  # meter id, window unit, window start
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an entitlement allows. Quantities in the meter's unit."""
+    """What an entitlement allows. Quantities in the meter's unit.
+
+    `blended`: what is included instead in the window that ends at `blended_until`.
+    """
 
     meter_id: int
     window: str
@@ -34,6 +37,8 @@ class Terms:
     starts_at: datetime
     ends_at: datetime | None
     curve: Curve | None = None  # what overage costs; read only where there is a spend limit
+    blended: int = 0
+    blended_until: datetime | None = None
 
     def active_at(self, moment: datetime) -> bool:
         """Whether the right stands at that moment."""
@@ -42,6 +47,10 @@ class Terms:
     def window_at(self, moment: datetime) -> tuple[datetime, datetime]:
         """The window in which something of that moment counts."""
         return anchored_window(self.anchor_at, unit=self.window, at=moment)
+
+    def included_until(self, end_at: datetime) -> int:
+        """What is included in the window that ends then."""
+        return self.blended if end_at == self.blended_until else self.included
 
     def counts(self, window: tuple[datetime, datetime]) -> bool:
         """Whether usage of that window is counted: the right stood in some part of it.

@@ -225,7 +225,7 @@ def left_after(before: Room, quantity: int) -> tuple[int, int]:
 def base_left(terms: Terms, balance: Balance) -> int:
     """What the entitlement includes and nobody has used or held; negative = overage."""
     taken = balance.used - balance.grant_used + balance.held - balance.grant_held
-    return terms.included - taken
+    return terms.included_until(balance.end_at) - taken
 
 
 def burn_grants(

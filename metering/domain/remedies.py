@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from metering.domain.account import Account, Feature, Terms
+from metering.domain.blending import blended_included
 from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
+from metering.domain.rollover import rolls
 from metering.domain.spend_limits import spent
+from metering.domain.windows import anchored_window
 
 OFFERS_SHOWN = 3
 _PAY = frozenset({"payment_failed", "payment_action_required", "subscription_inactive"})
@@ -120,20 +123,29 @@ def _on(account: Account, offer: Offer, now: datetime) -> Account:
     """The account as it would stand on another plan: the same usage, the other terms."""
     terms: dict[int, list[Terms]] = {}
     for meter_id, offered in offer.meters.items():
-        anchor_at = next(
-            (
-                each.anchor_at
-                for each in account.terms.get(meter_id, ())
-                if each.window == offered.window
-            ),
-            now,
+        same = next(
+            (each for each in account.terms.get(meter_id, ()) if each.window == offered.window),
+            None,
         )
+        anchor_at = now if same is None else same.anchor_at
+        window = anchored_window(anchor_at, unit=offered.window, at=now)
+        blended = offered.included
+        if same is not None and not same.unlimited and rolls(offered.window):
+            blended = blended_included(
+                same.included_until(window[1]),
+                old=same.included,
+                new=offered.included,
+                window=window,
+                at=now,
+            )
         terms[meter_id] = [
             Terms(
                 meter_id=meter_id,
                 window=offered.window,
                 anchor_at=anchor_at,
                 included=offered.included,
+                blended=blended,
+                blended_until=window[1],
                 unlimited=offered.unlimited,
                 over_is_billed=offered.over_is_billed,
                 overage_limit=offered.overage_limit,

@@ -83,7 +83,7 @@ class _Bill:
                 continue
             taken = balance.used - balance.grant_used + balance.held - balance.grant_held
             taken -= paid.get((meter_id, int(began_at.timestamp())), 0)
-            past = max(taken - terms.included, 0)
+            past = max(taken - terms.included_until(balance.end_at), 0)
             if began_at < period[0] and limit.since is not None and began_at < limit.since:
                 past = max(past - (limit.before or {}).get(meter_id, 0), 0)
             kept = self.units if self.known or began_at >= period[0] else self.begun

@@ -301,7 +301,7 @@ def _account(row: Sequence[Any], since: datetime) -> Account:
 
 def _add_right(account: Account, right: Sequence[Any]) -> None:
     (meter_id, feature, kind, value, window, anchor, included, unlimited, bills, overage_limit,
-     starts, ends, curve) = right  # fmt: skip
+     starts, ends, curve, blended, blended_until) = right  # fmt: skip
     starts_at, anchor_at = moment(starts), moment(anchor)
     assert starts_at is not None
     assert anchor_at is not None
@@ -317,6 +317,8 @@ def _add_right(account: Account, right: Sequence[Any]) -> None:
             starts_at=starts_at,
             ends_at=moment(ends),
             curve=Curve.from_json(curve) if curve else None,
+            blended=blended or 0,
+            blended_until=moment(blended_until),
         )
         account.terms.setdefault(meter_id, []).append(terms)
     else:

@@ -60,6 +60,7 @@ class Standing(models.Model):
 class Entitlement(models.Model):
     """A customer's right to a meter (metered) or a feature (boolean, static).
 
+    `blended` is included instead in the window that ends at `blended_until`: terms changed in it.
     `curve`: what overage costs, as metering.domain.spending.Curve writes it. When the window that
     ends at `rolls_at` is over, up to `rollover` of its `rollable` units go on into the next one.
     """
@@ -84,6 +85,8 @@ class Entitlement(models.Model):
     window = models.CharField(max_length=8, choices=Window.choices, default=Window.MONTH)
     anchor_at = models.DateTimeField()  # windows are counted from here
     included = models.BigIntegerField(default=0)
+    blended = models.BigIntegerField(null=True)
+    blended_until = models.DateTimeField(null=True)
     unlimited = models.BooleanField(default=False)
     over = models.CharField(max_length=4, choices=Over.choices, default=Over.DENY)
     overage_limit = models.BigIntegerField(null=True)
@@ -121,6 +124,11 @@ class Entitlement(models.Model):
                 condition=Q(included__gte=0)
                 & (Q(overage_limit__isnull=True) | Q(overage_limit__gte=0)),
                 name="entitlement_quantities_are_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(blended__isnull=True, blended_until__isnull=True)
+                | Q(blended__gte=0, blended_until__isnull=False),
+                name="entitlement_blended_is_of_a_window",
             ),
             models.CheckConstraint(
                 condition=Q(rollover__gte=0, rollable__gte=0),

@@ -34,7 +34,8 @@ class Right:
     """What a plan gives a customer: a metered right to a meter, or a feature.
 
     Quantities in the meter's unit. `window` and `anchor_at` (whole seconds; less is cut off) say
-    in which spans of time `included` counts. `[starts_at, ends_at)` is when the right stands.
+    in which spans of time `included` counts; in the one that ends at `blended_until` it is
+    `blended` instead. `[starts_at, ends_at)` is when the right stands.
     """
 
     kind: Literal["metered", "boolean", "static"]
@@ -46,6 +47,8 @@ class Right:
     value: str = ""
     window: str = "month"
     included: int = 0
+    blended: int | None = None
+    blended_until: datetime | None = None
     unlimited: bool = False
     over: Literal["deny", "bill"] = "deny"
     overage_limit: int | None = None
@@ -178,6 +181,8 @@ def _entitlement(customer_id: int, right: Right, *, source: str) -> Entitlement:
         # Allocations name windows by whole seconds.
         anchor_at=right.anchor_at.replace(microsecond=0),
         included=right.included,
+        blended=right.blended,
+        blended_until=right.blended_until,
         unlimited=right.unlimited,
         over=right.over,
         overage_limit=right.overage_limit,

@@ -64,7 +64,8 @@ def write_grants(customer_id: int, deltas: Deltas) -> None:
 def settle(account: Account, window: Window, *, used: int, now: datetime) -> int:
     """Let grants pay what the window needs of them; returns how much that is. The caller has
     raised the customer's version, and writes it to the window."""
-    wanted = 0 if window.terms.unlimited else max(used - window.terms.included, 0)
+    included = window.terms.included_until(window.end_at)
+    wanted = 0 if window.terms.unlimited else max(used - included, 0)
     paid = _grant_used(account.customer_id, window)
     events = list(_payers(account.customer_id, window))
     heir, most = _heir(account.customer_id, window)

@@ -105,7 +105,7 @@ def _view(meter: Meter, measured: Room, *, now: datetime) -> BalanceView:
         window=terms.window,
         start_at=start_at,
         resets_at=measured.resets_at,
-        included=terms.included,
+        included=terms.included_until(measured.resets_at),
         granted=measured.granted,
         used=measured.used,
         held=measured.held,

@@ -71,6 +71,8 @@ def _add_rights(account: Account, *, now: datetime) -> None:
                 window=right.window,
                 anchor_at=right.anchor_at,
                 included=right.included,
+                blended=right.blended or 0,
+                blended_until=right.blended_until,
                 unlimited=right.unlimited,
                 over_is_billed=right.over == Entitlement.Over.BILL,
                 overage_limit=right.overage_limit,

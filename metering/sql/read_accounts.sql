@@ -28,7 +28,8 @@ SELECT c.id,
                    e.included, e.unlimited, e."over" = 'bill', e.overage_limit,
                    (extract(epoch FROM e.starts_at) * 1000000)::bigint,
                    (extract(epoch FROM e.ends_at) * 1000000)::bigint,
-                   CASE WHEN s.spend_limit IS NOT NULL THEN e.curve END))
+                   CASE WHEN s.spend_limit IS NOT NULL THEN e.curve END,
+                   e.blended, (extract(epoch FROM e.blended_until) * 1000000)::bigint))
           FROM metering_entitlement AS e
          WHERE e.customer_id = v.customer_id AND (e.ends_at IS NULL OR e.ends_at > %(since)s))::text,
        (SELECT json_agg(json_build_array(

@@ -182,7 +182,6 @@ ENDPOINTS: dict[str, str] = {
     "GET me/state": CUSTOMER,
     "GET me/spend-limit": CUSTOMER,
     "PUT me/spend-limit": CUSTOMER,
-    "DELETE me/spend-limit": CUSTOMER,
     "POST stripe/webhook": SIGNED,
 }
 GUARDED = {name: who for name, who in ENDPOINTS.items() if who not in {PUBLIC, SIGNED}}

@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts.models import AuditEntry, Customer
 from billing.models import Override, SpendLimit
+from billing.operations.limiting import set_spend_limit
 from metering.models import Entitlement
 from tests.billing.api.conftest import Caller
 from tests.factories.accounts import a_customer, an_api_key, bearer
@@ -71,7 +72,17 @@ class TestSpendLimits:
         assert (second["set_by_customer"], second["set_by_operator"]) == (20, 500)
         assert second["admits"] == [{"meter": "chat.tokens", "quantity": 120}]
         assert own.seen("/me/spend-limit") == second
-        assert delete(own, "/me/spend-limit").json() == first
+        for higher in ({"amount": 21}, {"amount": 10_000}):
+            refused = put(own, "/me/spend-limit", higher)
+            assert (refused.status_code, refused.json()["param"]) == (409, "amount")
+            assert "/portal/spend-limit" in refused.json()["detail"]
+        assert delete(own, "/me/spend-limit").status_code == 405
+        assert own.seen("/me/spend-limit") == second
+        assert put(own, "/me/spend-limit", {"amount": 5}).json()["set_by_customer"] == 5
+        set_spend_limit(
+            customer.pk, amount=None, set_by="customer", actor="mem_1", now=datetime.now(UTC)
+        )
+        assert operator.seen(path) == first
         assert delete(operator, path).json() == NONE
         assert not SpendLimit.objects.exists()
 

@@ -12,7 +12,6 @@ from billing.domain.money import CURRENCIES
 from billing.domain.periods import Period, proration_fraction
 from billing.domain.proration import (
     FeeNegative,
-    blended_included,
     change_amounts,
     rest_of_fee,
     split_fee,
@@ -80,25 +79,3 @@ def test_a_negative_fee_is_refused() -> None:
     start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     with pytest.raises(FeeNegative):
         split_fee(-1, period=Period(start, start.replace(month=2)), at=start, currency="usd")
-
-
-units = st.integers(0, 10**12)
-
-
-@given(units, units, periods_with_instants(count=1))
-def test_included_units_are_blended_by_time(
-    old: int, new: int, inside: tuple[Period, list[datetime]]
-) -> None:
-    period, (at,) = inside
-    blended = blended_included(old, old=old, new=new, period=period, at=at)
-    assert min(old, new) <= blended <= max(old, new)
-    back = blended_included(blended, old=new, new=old, period=period, at=at)
-    assert back <= old
-
-
-def test_a_better_plan_for_the_last_day_includes_a_day_of_it() -> None:
-    start = datetime.fromisoformat("2026-04-01T00:00:00+00:00")
-    period = Period(start, start.replace(month=5))
-    last_day = start.replace(day=30)
-    assert blended_included(1000, old=1000, new=31_000, period=period, at=last_day) == 2000
-    assert blended_included(0, old=31_000, new=1000, period=period, at=start) == 0

@@ -63,8 +63,9 @@ def test_upgrade_takes_over_at_once_and_shares_the_fee(
     assert Balance.objects.get().used == 1_000  # the window goes on: changing mints nothing
     report(subscription.customer, meter, 4_500, at=NOW + DAY)
     invoice = bill(subscription, now=NOVEMBER + DAY)
-    assert amounts(invoice) == [("fee", 2_100), ("usage", 500)]
-    assert invoice.lines.get(kind="usage").detail["included"] == 5_000
+    # 21 of 31 days are left: 1,000 and 21/31 of the 4,000 that the plan includes more.
+    assert amounts(invoice) == [("fee", 2_100), ("usage", 5_500 - 3_710)]
+    assert invoice.lines.get(kind="usage").detail["included"] == 3_710
     assert checking.broken_invariants(now=NOVEMBER + DAY) == []
 
 
@@ -82,8 +83,9 @@ def test_each_phase_is_rated_by_its_own_version(meter: Meter, pro: PlanVersion) 
     invoice = bill(subscription, now=NOVEMBER + DAY)
 
     first = 1_000 - round(Fraction(1_000 * 21, 31))
-    assert amounts(invoice) == [("fee", first), ("fee", 2_100), ("usage", 100), ("usage", 100)]
-    assert [line.quantity for line in invoice.lines.filter(kind="usage")] == [50, 100]
+    assert amounts(invoice) == [("fee", first), ("fee", 2_100), ("usage", 100), ("usage", 1_681)]
+    # Included in October: 100 and 21/31 of 4,900.
+    assert [line.quantity for line in invoice.lines.filter(kind="usage")] == [50, 5_100 - 3_419]
 
 
 def test_tiers_go_on_where_the_phase_before_stood(meter: Meter) -> None:

@@ -16,13 +16,22 @@ from billing.domain.periods import Period
 from billing.domain.plan_changes import ChangeWhen
 from billing.models import SpendLimit, Subscription
 from billing.operations import changing, checking, closing, overriding
-from billing.operations.limiting import LIMIT_MAX, SetBy, SpendLimitInvalid, set_spend_limit
+from billing.operations.limiting import (
+    LIMIT_MAX,
+    SetBy,
+    SpendLimitInvalid,
+    SpendLimitLoosened,
+    retell_corrected,
+    set_spend_limit,
+    tighten_spend_limit,
+)
 from billing.operations.subscribing import cancel
 from billing.queries.rated_periods import rated_usage
 from billing.queries.spans import current_basis, spans
 from billing.queries.spend_limits import spend_limit_view
 from metering.domain.decisions import Allowed, Denied, Item, decide
 from metering.models import Entitlement, Meter, Standing
+from metering.operations.correcting import void
 from metering.operations.granting import grant
 from metering.queries.standing import account_of
 from tests.factories.accounts import a_customer
@@ -301,3 +310,37 @@ class TestWhatTheGateSpendsIsWhatTheInvoiceSays(TestCase):
             view = spend_limit_view(customer_id, currency="usd", now=now)
             assert view.spent == billed(subscription), f"{first=} {steps=}: {kind} {value}"
         assert checking.broken_invariants(now=now) == []
+
+
+class TestCorrections:
+    def test_usage_that_is_corrected_under_earlier_terms_is_told_anew(self, meter: Meter) -> None:
+        cheap = a_plan(calls(meter, included=0, price=PRICES[0], window="week"), fee=1_000)
+        dear = a_plan(calls(meter, included=0), fee=3_000, key="dear")
+        subscription = a_subscription(cheap)
+        customer_id = subscription.customer_id
+        grant(customer_id, meter_id=meter.id, quantity=50, actor=ACTOR, now=START)
+        event = report(subscription.customer, meter, 500, at=NOW - DAY)
+        limit(subscription, 10**6)
+        changing.change_plan(subscription.id, plan="dear", actor=ACTOR, now=NOW)
+        later = NOW + DAY
+        assert retell_corrected(now=later, limit=10) == 0
+
+        void(customer_id, event_id=event.id, reason="a test", actor=ACTOR, now=later)
+        assert retell_corrected(now=later + DAY, limit=10) == 1
+        assert retell_corrected(now=later + DAY, limit=10) == 0
+
+        view = spend_limit_view(customer_id, currency="usd", now=later + DAY)
+        assert view.spent == billed(subscription) == 0
+        assert dear.pk == fresh(subscription).version_id
+
+    def test_an_api_key_tightens_and_never_loosens(self, subscription: Subscription) -> None:
+        def tighten(amount: int) -> None:
+            tighten_spend_limit(subscription.customer_id, amount=amount, actor="key_1", now=NOW)
+
+        tighten(50)
+        tighten(50)
+        tighten(20)
+        with pytest.raises(SpendLimitLoosened, match="/portal/spend-limit"):
+            tighten(21)
+        assert SpendLimit.objects.get().amount == 20
+        assert AuditEntry.objects.filter(action="spend_limit.set").count() == 2

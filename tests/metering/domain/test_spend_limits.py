@@ -304,7 +304,8 @@ class TestRemedies:
         of = account(terms(included=0, over_is_billed=True, overage_limit=0))
         assert self.ways(of, 1)["raise_spend_limit"] == (True, "/portal")
 
-    @pytest.mark.parametrize(("included", "helps"), [(15, False), (16, True)])
+    # Half of the window is left, and with it half of what the other plan includes more.
+    @pytest.mark.parametrize(("included", "helps"), [(25, False), (26, True)])
     def test_an_upgrade_helps_where_what_was_spent_leaves_room(
         self, included: int, helps: bool
     ) -> None:
@@ -318,5 +319,5 @@ class TestRemedies:
         of = limited()
         burn(of, 15)
         of.spend_limit = limit(10, since=START - 30 * DAY, carried=10_000)
-        more = OfferTerms("month", 16, False, True, None, curve=CENT_EACH)
+        more = OfferTerms("month", 28, False, True, None, curve=CENT_EACH)
         assert self.ways(of, 1, Offer("pro", "Pro", {METER: more}, {}))["upgrade"][0]
