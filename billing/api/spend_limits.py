@@ -15,7 +15,11 @@ from accounts.api.fields import InstantField, WholeField
 from accounts.api.serializing import NoBody, StrictSerializer
 from accounts.api.views import ManagementView
 from accounts.models import Customer
-from billing.operations.limiting import LIMIT_MAX, SetBy, set_spend_limit
+from billing.operations.limiting import (
+    LIMIT_MAX,
+    set_spend_limit,
+    tighten_spend_limit,
+)
 from billing.queries.spend_limits import SpendLimitView, spend_limit_view
 
 
@@ -51,17 +55,9 @@ class NewSpendLimit(StrictSerializer):
 
 
 class _LimitsSpending(ManagementView):
-    set_by: ClassVar[SetBy]
-
     def _shown(self, customer: Customer) -> Response:
         found = spend_limit_view(customer.pk, currency=customer.currency, now=self.now)
         return Response(SpendLimitShape(found).data)
-
-    def _set(self, customer: Customer, amount: int | None) -> Response:
-        set_spend_limit(
-            customer.pk, amount=amount, set_by=self.set_by, actor=self.actor, now=self.now
-        )
-        return self._shown(customer)
 
 
 class SpendLimitOfCustomer(_LimitsSpending):
@@ -72,7 +68,6 @@ class SpendLimitOfCustomer(_LimitsSpending):
         "PUT": "subscriptions:write",
         "DELETE": "subscriptions:write",
     }
-    set_by = "operator"
 
     @describe("See a customer's spend limit", answer=SpendLimitShape)
     def get(self, request: Request, reference: str) -> Response:  # noqa: ARG002
@@ -90,12 +85,17 @@ class SpendLimitOfCustomer(_LimitsSpending):
         """Remove it; the customer's own one stays."""
         return self._set(customer_of(reference), None)
 
+    def _set(self, customer: Customer, amount: int | None) -> Response:
+        set_spend_limit(
+            customer.pk, amount=amount, set_by="operator", actor=self.actor, now=self.now
+        )
+        return self._shown(customer)
+
 
 class MySpendLimit(_LimitsSpending):
     """The customer's own limit."""
 
     callers: ClassVar[frozenset[CallerKind]] = frozenset({"customer"})
-    set_by = "customer"
 
     @describe("See this customer's spend limit", answer=SpendLimitShape)
     def get(self, request: Request) -> Response:  # noqa: ARG002
@@ -105,13 +105,13 @@ class MySpendLimit(_LimitsSpending):
 
     @describe("Limit one's own spending", body=NewSpendLimit, answer=SpendLimitShape)
     def put(self, request: Request) -> Response:  # noqa: ARG002
-        """Set one's own limit; the next check keeps to the lower of the two."""
-        return self._set(self._own(), self.body(NewSpendLimit)["amount"])
+        """Set one's own limit, or lower it; raising and removing it takes a person, in the portal.
 
-    @describe("Remove one's own spend limit", body=NoBody, answer=SpendLimitShape)
-    def delete(self, request: Request) -> Response:  # noqa: ARG002
-        """Remove it; the operator's one stays."""
-        return self._set(self._own(), None)
+        The next check keeps to the lower of the two.
+        """
+        own, amount = self._own(), self.body(NewSpendLimit)["amount"]
+        tighten_spend_limit(own.pk, amount=amount, actor=self.actor, now=self.now)
+        return self._shown(own)
 
     def _own(self) -> Customer:
         return Customer.objects.get(pk=self.customer_id)

@@ -279,7 +279,8 @@ def test_leaving_a_free_plan_and_coming_back_gives_nothing_anew(meter: Meter) ->
 
 def test_a_card_that_comes_late_pays_for_what_it_gets(meter: Meter) -> None:
     pro = a_plan(calls(meter, included=3_100), fee=3_100, key="pro")
-    subscription = a_subscription(pro, card=False, anchor="calendar")
+    second = START + timedelta(days=1)
+    subscription = a_subscription(pro, card=False, anchor="calendar", start_at=second, now=second)
     last_day = START + timedelta(days=30)
     give_card(subscription.customer, now=last_day)
     subscription = fresh(subscription)
