@@ -80,8 +80,12 @@ def simulated(version: PlanVersion, *, invoice: Invoice) -> SimulatedPeriod:
     period = Period(invoice.period_start_at, invoice.period_end_at)
     basis = PeriodBasis.from_json(invoice.basis)
     stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
+    other = [
+        replace(span, version=version, stood=tuple((at, version) for at, _ in span.stood))
+        for span in stood
+    ]
     before, after = (
         rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
-        for each in (stood, [replace(span, version=version, stood=()) for span in stood])
+        for each in (stood, other)
     )
     return SimulatedPeriod(invoice, before, after)
