@@ -59,7 +59,8 @@ WITH reach AS MATERIALIZED (
      WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
        AND occurred_at >= %(tail_from)s AND occurred_at < %(tail_to)s
 ), part AS (
-    SELECT at, dimensions - %(others)s::text[] AS dimensions, quantity, latest_at
+    SELECT at, CASE WHEN %(others)s::text[] = '{}' THEN dimensions
+                    ELSE dimensions - %(others)s::text[] END AS dimensions, quantity, latest_at
       FROM bucketed
     UNION ALL
     SELECT at,

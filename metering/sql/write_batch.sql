@@ -25,7 +25,9 @@ WITH catalogue AS (
              WHERE h.customer_id = n.c AND h.id = n.i LIMIT 1)
         OR (SELECT true FROM metering_usageevent AS u
              WHERE u.customer_id = n.c AND u.id = n.i
-               AND u.received_month >= %(horizon)s::date AND u.received_month <= %(month)s::date
+               AND u.received_month >= %(horizon)s::date
+               -- The next month too: a gate whose clock is ahead, or was, is there already.
+               AND u.received_month <= %(month)s::date + 31
              LIMIT 1)
 ), won AS (
     UPDATE accounts_customerversion AS v

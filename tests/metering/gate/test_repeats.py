@@ -11,8 +11,11 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metering.domain.windows import add_months
 from metering.gate.rows import DEDUPE_MONTHS, horizon
 from metering.models import UsageEvent
+from metering.operations.rolling_up import roll_up
+from tests.metering.gate.books import broken
 from tests.metering.gate.client import GateProcess, Got
 from tests.metering.gate.conftest import World
 
@@ -143,3 +146,36 @@ def test_no_body_at_all_is_a_fault_of_ours(world: World, path: str, body: Any) -
     assert UsageEvent.objects.count() == before + accepted
     if got.status == 200:
         assert "internal_error" not in {each["code"] for each in got.body["rejected"]}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_clock_that_jumps_over_the_end_of_a_month_counts_nothing_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Ahead and back again, or back and ahead: an id is known in the months on both sides."""
+    now = datetime.now(UTC)
+    times = [now, add_months(now.replace(day=1, hour=0, minute=0), 1) + timedelta(seconds=1)]
+
+    class Clock(datetime):
+        """The clock of the gate's process."""
+
+        at = times[0]
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # noqa: ARG003
+            return cls.at
+
+    for module in ("engine", "app"):
+        monkeypatch.setattr(f"metering.gate.{module}.datetime", Clock)
+    told = []
+    for place in (first, 1 - first, first):
+        Clock.at = times[place]
+        reported = post(world.gate, event(world, "e1"), event(world, "e2")).body
+        checked = world.check(mode="consume", id="c1")
+        told.append((reported["accepted"], reported["duplicates"], checked.status))
+    assert told == [(2, 0, 200), (0, 2, 200), (0, 2, 200)]
+    assert UsageEvent.objects.count() == 3
+    assert world.balance(world.calls) == (3, 0)
+    assert broken(world.customer.id) == []
+    roll_up(limit=10)
+    assert broken(world.customer.id) == []
