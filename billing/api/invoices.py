@@ -228,9 +228,13 @@ class VoidInvoice(ManagementView):
 
     @describe("Void an invoice", body=NoBody, answer=InvoiceShape)
     def post(self, request: Request, invoice: str) -> Response:  # noqa: ARG002
-        """Take back an invoice that should never have been; twice changes nothing."""
+        """Take back an invoice that should never have been; twice changes nothing.
+
+        Where Stripe collects it, a worker has it voided there; money that came in until then is
+        posted, to be given back.
+        """
         self.body(NoBody)
-        found = _not_at_stripe(invoice_of(invoice))
+        found = invoice_of(invoice)
         collecting.void(found.id, actor=self.actor, now=self.now)
         return _answer(found.id)
 
@@ -242,9 +246,12 @@ class MarkUncollectible(ManagementView):
 
     @describe("Mark an invoice uncollectible", body=NoBody, answer=InvoiceShape)
     def post(self, request: Request, invoice: str) -> Response:  # noqa: ARG002
-        """Expect the money no more; the customer still owes it. Twice changes nothing."""
+        """Expect the money no more; the customer still owes it. Twice changes nothing.
+
+        Where Stripe collects it, a worker has it written off there too.
+        """
         self.body(NoBody)
-        found = _not_at_stripe(invoice_of(invoice))
+        found = invoice_of(invoice)
         collecting.mark_uncollectible(found.id, actor=self.actor, now=self.now)
         return _answer(found.id)
 
@@ -290,18 +297,6 @@ def invoice_of(public_id: str) -> Invoice:
     if found is None:
         raise Http404("There is no such invoice.")
     return found
-
-
-def _not_at_stripe(invoice: Invoice) -> Invoice:
-    """Refuse what Stripe would not hear of: it would go on collecting."""
-    if invoice.status == Invoice.Status.OPEN and invoice.push in (
-        Invoice.Push.PENDING,
-        Invoice.Push.PUSHED,
-    ):
-        raise collecting.CollectedByStripe(
-            "Stripe collects this invoice: do this at Stripe, and it follows here."
-        )
-    return invoice
 
 
 def _answer(invoice_id: int) -> Response:

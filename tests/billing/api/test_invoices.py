@@ -10,6 +10,7 @@ import pytest
 from accounts.domain import ids
 from accounts.models import AuditEntry, Customer
 from billing.models import Invoice
+from billing.operations import collecting
 from metering.models import UsageEvent
 from tests.billing.api.conftest import Caller
 from tests.factories.accounts import a_customer
@@ -101,14 +102,25 @@ def test_voiding_and_writing_off(operator: Caller, invoice: Invoice) -> None:
     assert operator.made(f"{path}/void") == voided
 
 
-@pytest.mark.parametrize("verb", ["void", "mark-uncollectible", "mark-paid"])
-def test_what_stripe_collects_is_left_to_stripe(
-    operator: Caller, customer: Customer, verb: str
+@pytest.mark.parametrize(
+    ("verb", "status"), [("void", "void"), ("mark-uncollectible", "uncollectible")]
+)
+def test_what_stripe_collects_is_taken_back_here_and_then_there(
+    operator: Caller, customer: Customer, verb: str, status: str
+) -> None:
+    invoice = bill(a_subscription(a_plan(), customer=customer), now=NOVEMBER)
+    collecting.mark_pushed(invoice.id, stripe_invoice="in_1", now=NOVEMBER)
+    answer = operator.made(f"/invoices/{invoice.public_id}/{verb}")
+    assert (answer["status"], answer["stripe_invoice"]) == (status, "in_1")
+
+
+def test_what_stripe_collects_is_not_paid_outside_as_well(
+    operator: Caller, customer: Customer
 ) -> None:
     subscription = a_subscription(a_plan(), customer=customer)
     invoice = bill(subscription, now=NOVEMBER)
     assert invoice.push == "pending"
-    answer = operator.post(f"/invoices/{invoice.public_id}/{verb}")
+    answer = operator.post(f"/invoices/{invoice.public_id}/mark-paid")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     invoice.refresh_from_db()
     assert (invoice.status, invoice.push) == ("open", "pending")

@@ -28,6 +28,7 @@ from billing.domain.rating import (
     rating_delta,
     tiers_to_json,
 )
+from metering.domain.rollover import rolled_over
 from tests.billing.domain.strategies import (
     any_price,
     flat,
@@ -40,7 +41,12 @@ from tests.billing.domain.strategies import (
     volume,
 )
 
-GOLDEN = yaml.safe_load((Path(__file__).parent / "golden" / "rating.yaml").read_text())
+
+def _golden(name: str) -> Any:
+    return yaml.safe_load((Path(__file__).parent / "golden" / f"{name}.yaml").read_text())
+
+
+GOLDEN = _golden("rating")
 
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
@@ -53,6 +59,32 @@ def test_golden(row: dict[str, Any]) -> None:
     if "tiers" in row:  # [units, amount] of each
         told = [[tier.quantity, decimal_text(tier.amount)] for tier in rated.tiers]
         assert told == row["tiers"]
+
+
+@pytest.mark.parametrize("row", _golden("rollover"), ids=lambda row: row["name"])
+def test_golden_of_what_goes_on_into_the_next_window(row: dict[str, Any]) -> None:
+    included, came_over = row["included"], 0
+    for window in row["windows"]:
+        assert came_over == window["came_over"]
+        billed = overage_quantity(window["used"], included=included + came_over)
+        assert billed == window["overage"]
+        rated = rate(parse_price(row["price"]), quantity=billed, currency=row["currency"])
+        assert rated.amount_minor == window["minor"]
+        # What came over is used after what the window includes.
+        taken = min(window["used"], included)
+        came_over = rolled_over(included=included, most=row["most"], used=taken)
+
+
+@pytest.mark.parametrize("row", _golden("interim"), ids=lambda row: row["name"])
+def test_golden_of_interim_invoices(row: dict[str, Any]) -> None:
+    price, before = parse_price(row["price"]), 0
+    for cut in row["cuts"]:
+        after = before + cut["units"]
+        billed = rating_delta(price, before=before, after=after, currency=row["currency"])
+        assert billed == cut["minor"]
+        before = after
+    assert rate(price, quantity=before, currency=row["currency"]).amount_minor == row["whole"]
+    assert sum(cut["minor"] for cut in row["cuts"]) == row["whole"]
 
 
 @given(rising_prices, quantities, st.integers(0, 10_000))

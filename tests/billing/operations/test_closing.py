@@ -255,6 +255,22 @@ class TestIssuing:
         numbers = Invoice.objects.order_by("number").values_list("number", flat=True)
         assert list(numbers) == [f"INV-{number:06d}" for number in range(1, 7)]
 
+    def test_each_legal_entity_counts_for_itself_and_a_failure_leaves_no_gap(
+        self, settings: Any
+    ) -> None:
+        first = bill(a_subscription(a_plan()), now=NOVEMBER + DAY)
+        settings.INVOICE_PREFIX = "ACME"
+        second = a_subscription(a_plan())
+        with transaction.atomic():
+            bill(second, now=NOVEMBER + DAY)
+            transaction.set_rollback(True)
+        assert bill(second, now=NOVEMBER + DAY).number == "ACME-000001"
+        settings.INVOICE_PREFIX = "INV"
+        assert [first.number, bill(a_subscription(a_plan()), now=NOVEMBER + DAY).number] == [
+            "INV-000001",
+            "INV-000002",
+        ]
+
     def test_older_periods_go_first(self) -> None:
         subscription = a_subscription()
         closing.close_due(now=DECEMBER + DAY, limit=10)
