@@ -35,6 +35,7 @@ from billing.operations import (
     couponing,
     crediting,
     customer_credits,
+    drawing,
     erasing,
     foreseeing,
     holding,
@@ -177,7 +178,7 @@ PROBLEMS: dict[type[Exception], str] = {
     customer_credits.CreditUnknown: "not_found",
     crediting.CreditTooMuch: "parameter_invalid",
     crediting.InvoiceNotIssued: "conflict",
-    crediting.WalletTooEmpty: "conflict",
+    drawing.WalletTooEmpty: "conflict",
     # What Stripe's side of billing refuses.
     inbox.SignatureInvalid: "signature_invalid",
     inbox.EventMalformed: "body_malformed",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import Sum
 
 from accounts.operations.auditing import audit
 from billing.domain import ledger
-from billing.domain.money import currency_of
 from billing.models import CreditNote, Invoice, Wallet
-from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
 from billing.operations.customer_credits import owe_credit
+from billing.operations.drawing import move_wallet
 from billing.operations.invoice_moves import audit_invoice, load_invoice
 from billing.operations.issuing import next_number
 from billing.operations.locking import lock_customer
@@ -37,10 +35,6 @@ class AmountInvalid(Exception):
 
 class InvoiceNotIssued(Exception):
     """Only an issued invoice that stands can be credited."""
-
-
-class WalletTooEmpty(Exception):
-    """The wallet holds less than was to be drawn."""
 
 
 def credit_note(
@@ -109,7 +103,7 @@ def top_up_wallet(
             now=now,
         )
         if new:
-            _move(wallet, amount=amount)
+            move_wallet(wallet, amount=amount)
             audit(
                 actor=actor,
                 action="wallet.topped_up",
@@ -121,45 +115,6 @@ def top_up_wallet(
     return wallet
 
 
-def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
-    """Settle what is due of an invoice from the customer's wallet, all of it or nothing.
-
-    Nothing due, nothing drawn. Raises WalletTooEmpty, CollectedByStripe, InvoiceUnknown.
-    """
-    with transaction.atomic():
-        invoice = load_invoice(invoice_id)
-        due = invoice.amount_due
-        if not due:
-            return invoice
-        refuse_if_stripe_collects(invoice)
-        wallet = Wallet.objects.filter(
-            customer_id=invoice.customer_id, currency=invoice.currency
-        ).first()
-        if wallet is None or wallet.balance < _major(due, currency=invoice.currency):
-            raise WalletTooEmpty("The wallet holds less than is due.")
-        _move(wallet, amount=-due)
-        posting = ledger.wallet_draw(due, currency=invoice.currency)
-        invoice = mark_paid(
-            invoice_id,
-            amount_paid=invoice.total,
-            reference=wallet.public_id,
-            posting=posting,
-            now=now,
-        )
-        audit_invoice(invoice, "wallet.drawn", actor=actor, changes={"amount": due}, now=now)
-    return invoice
-
-
 def _require_amount(amount: int) -> None:
     if amount <= 0:
         raise AmountInvalid("An amount is a whole number of minor units above zero.")
-
-
-def _move(wallet: Wallet, *, amount: int) -> None:
-    change = _major(amount, currency=wallet.currency)
-    Wallet.objects.filter(pk=wallet.pk).update(balance=F("balance") + change)
-    wallet.refresh_from_db()
-
-
-def _major(amount: int, *, currency: str) -> Decimal:
-    return Decimal(amount).scaleb(-currency_of(currency).exponent)

@@ -24,6 +24,7 @@ from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice, Subscription
 from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
+from billing.operations.drawing import draw_wallet, wallet_covering
 from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
 from billing.queries.adjustments import Correction, adjustment_lines, corrections
@@ -144,6 +145,8 @@ def _issue(invoice_id: int, *, now: datetime) -> bool:
         changes={"number": invoice.number, "total": invoice.total, "push": invoice.push},
         now=now,
     )
+    if invoice.amount_due and wallet_covering(invoice) is not None:
+        draw_wallet(invoice.pk, actor="system", now=now)
     return True
 
 
@@ -182,6 +185,8 @@ def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: dat
         invoice.total, currency=invoice.currency, minimum=0 if manual else None
     )
     match found:
+        case rules.Collect() | rules.Carry() if wallet_covering(invoice) is not None:
+            invoice.push = Invoice.Push.NONE  # and drawn as soon as it is posted
         case rules.Collect() if manual:
             invoice.push = Invoice.Push.NONE
         case rules.Collect():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from accounts.operations.versions import CustomerUnknown
 from billing.domain import ledger
 from billing.domain.ledger import Account
-from billing.models import CreditNote, Invoice, LedgerEntry, LedgerPosting, Wallet
-from billing.operations import checking, closing, collecting, crediting
+from billing.models import CreditNote, Invoice, LedgerEntry, LedgerPosting, Subscription, Wallet
+from billing.operations import checking, closing, collecting, crediting, drawing
 from billing.operations.posting import post
 from billing.queries.ledger import account_balance
 from tests.factories.accounts import a_customer
-from tests.factories.billing import ACTOR, a_subscription, bill, fresh
+from tests.factories.billing import ACTOR, a_plan, a_subscription, bill, fresh
 
 pytestmark = pytest.mark.django_db
 
@@ -74,16 +75,16 @@ def test_wallet_is_topped_up_once_per_reference() -> None:
 
 
 def test_wallet_pays_an_invoice_or_nothing_of_it(invoice: Invoice) -> None:
-    with pytest.raises(crediting.WalletTooEmpty):
-        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+    with pytest.raises(drawing.WalletTooEmpty):
+        drawing.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
     for amount in (1_999, 101):
-        with pytest.raises(crediting.WalletTooEmpty):
-            crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+        with pytest.raises(drawing.WalletTooEmpty):
+            drawing.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
         crediting.top_up_wallet(
             invoice.customer_id, amount=amount, reference=str(amount), actor=ACTOR, now=NOW
         )
     for _ in range(2):
-        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+        drawing.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
     assert (fresh(invoice).status, Wallet.objects.get().balance) == ("paid", Decimal(1))
     wallet = account_balance(invoice.customer_id, account=Account.WALLET, currency="usd")
     assert wallet == -100
@@ -93,7 +94,7 @@ def test_wallet_pays_an_invoice_or_nothing_of_it(invoice: Invoice) -> None:
 def test_wallet_does_not_pay_what_stripe_collects() -> None:
     invoice = bill(a_subscription(), now=NOW)
     with pytest.raises(collecting.CollectedByStripe):
-        crediting.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
+        drawing.draw_wallet(invoice.id, actor=ACTOR, now=NOW)
 
 
 def test_posting_is_kept_once_per_key() -> None:
@@ -104,3 +105,48 @@ def test_posting_is_kept_once_per_key() -> None:
     ]
     assert kept == [True, False]
     assert (LedgerPosting.objects.count(), LedgerEntry.objects.count()) == (1, 2)
+
+
+class TestPayingAhead:
+    def paid_ahead(self, amount: int, **terms: Any) -> Subscription:
+        subscription = a_subscription(**terms)
+        crediting.top_up_wallet(
+            subscription.customer_id, amount=amount, reference="wire 1", actor=ACTOR, now=NOW
+        )
+        return subscription
+
+    @pytest.mark.parametrize("collection", ["stripe", "manual"])
+    def test_a_wallet_that_holds_all_of_it_pays_an_invoice_as_it_is_issued(
+        self, collection: str
+    ) -> None:
+        subscription = self.paid_ahead(4_500, collection=collection)
+        for left, now in ((Decimal(25), NOW), (Decimal(5), NOW + timedelta(days=31))):
+            invoice = bill(subscription, now=now)
+            assert (invoice.status, invoice.push, invoice.total) == ("paid", "none", 2_000)
+            assert Wallet.objects.get().balance == left
+        third = bill(subscription, now=NOW + timedelta(days=62))
+        assert (third.status, third.amount_due) == ("open", 2_000)
+        assert third.push == ("pending" if collection == "stripe" else "none")
+        assert Wallet.objects.get().balance == Decimal(5)
+        assert LedgerPosting.objects.filter(key__startswith="payment:").count() == 2
+        assert checking.broken_invariants(now=third.issued_at or NOW) == []
+
+    def test_what_is_too_small_to_charge_is_paid_with_what_was_carried(self) -> None:
+        version = a_plan(fee=30)
+        subscription = a_subscription(version)
+        first = bill(subscription, now=NOW)
+        assert (first.status, first.push) == ("open", "carried")
+        crediting.top_up_wallet(
+            subscription.customer_id, amount=60, reference="wire 1", actor=ACTOR, now=NOW
+        )
+        second = bill(subscription, now=NOW + timedelta(days=31))
+        assert (second.total, second.status, fresh(first).status) == (60, "paid", "paid")
+        assert Wallet.objects.get().balance == 0
+        assert checking.broken_invariants(now=NOW + timedelta(days=31)) == []
+
+    def test_another_currency_pays_nothing(self) -> None:
+        subscription = a_subscription()
+        Wallet.objects.create(
+            customer=subscription.customer, currency="eur", balance=99, created_at=NOW
+        )
+        assert bill(subscription, now=NOW).push == "pending"

@@ -1,0 +1,65 @@
+"""Paying invoices from what the customer paid ahead."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import F
+
+from billing.domain import ledger
+from billing.domain.money import currency_of
+from billing.models import Invoice, Wallet
+from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
+from billing.operations.invoice_moves import audit_invoice, load_invoice
+
+
+class WalletTooEmpty(Exception):
+    """The wallet holds less than was to be drawn."""
+
+
+def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
+    """Settle what is due of an invoice from the customer's wallet, all of it or nothing.
+
+    Nothing due, nothing drawn. Raises WalletTooEmpty, CollectedByStripe, InvoiceUnknown.
+    """
+    with transaction.atomic():
+        invoice = load_invoice(invoice_id)
+        due = invoice.amount_due
+        if not due:
+            return invoice
+        refuse_if_stripe_collects(invoice)
+        wallet = wallet_covering(invoice)
+        if wallet is None:
+            raise WalletTooEmpty("The wallet holds less than is due.")
+        move_wallet(wallet, amount=-due)
+        posting = ledger.wallet_draw(due, currency=invoice.currency)
+        invoice = mark_paid(
+            invoice_id,
+            amount_paid=invoice.total,
+            reference=wallet.public_id,
+            posting=posting,
+            now=now,
+        )
+        audit_invoice(invoice, "wallet.drawn", actor=actor, changes={"amount": due}, now=now)
+    return invoice
+
+
+def wallet_covering(invoice: Invoice) -> Wallet | None:
+    """The customer's wallet, if it holds all that is due of the invoice. The customer is locked."""
+    least = _major(invoice.amount_due, currency=invoice.currency)
+    return Wallet.objects.filter(
+        customer_id=invoice.customer_id, currency=invoice.currency, balance__gte=least
+    ).first()
+
+
+def move_wallet(wallet: Wallet, *, amount: int) -> None:
+    """Put `amount` minor units into the wallet, or take them out. The caller posts it."""
+    change = _major(amount, currency=wallet.currency)
+    Wallet.objects.filter(pk=wallet.pk).update(balance=F("balance") + change)
+    wallet.refresh_from_db()
+
+
+def _major(amount: int, *, currency: str) -> Decimal:
+    return Decimal(amount).scaleb(-currency_of(currency).exponent)
