@@ -8,18 +8,20 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from accounts.models import Customer
+from accounts.models import AuditEntry, Customer
 from accounts.operations.customers import CustomerChanges, change_customer
 from billing.domain.ledger import Account
 from billing.models import Dispute, Invoice, LedgerPosting, StripeCustomer, StripeEvent, StripeStep
 from billing.operations import collecting
 from billing.operations.holding import link_anew, release_collection
-from billing.payments import client, customers, holding, inbox, mirroring
+from billing.payments import client, customers, handlers, holding, inbox, mirroring
 from billing.payments.pushing import push_due
 from billing.payments.simulator import Simulator
 from billing.queries.ledger import account_balance
 from tests.billing.payments.asserting import assert_one_right_invoice, push_until_settled
+from tests.factories.accounts import a_customer
 from tests.factories.payments import a_pending_invoice, give_card
+from tests.factories.threads import at_once
 
 pytestmark = pytest.mark.django_db
 Deliver = Callable[[], int]
@@ -73,6 +75,38 @@ def test_refunds_are_posted_once_each(
     assert booked(customer, Account.CASH) == invoice.total - 100
     kinds = LedgerPosting.objects.filter(kind__startswith="refund").values_list("kind", flat=True)
     assert sorted(kinds) == ["refund_failed", "refund_given", "refund_given"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_refunds_disputes_and_warnings_delivered_to_many_workers_count_once(
+    simulator: Simulator, now: datetime
+) -> None:
+    customer = a_customer()
+    a_paid_invoice(customer, test_card=WARNED, now=now)
+    refunded = simulator.all("charge")[-1]
+    for amount in (100, 200):
+        post("/v1/refunds", charge=refunded["id"], amount=amount)
+    a_paid_invoice(customer, test_card=DISPUTED, now=now)
+    (found,) = simulator.all("dispute")
+    post(f"/v1/disputes/{found['id']}/close")
+    kinds = "charge.refunded", "charge.dispute.closed", "radar.early_fraud_warning.created"
+    rows = [_kept(simulator, event["id"], now=now) for k in kinds for event in simulator.events(k)]
+
+    at_once([lambda row=row: handlers.handle(row, now=now) for row in rows] * 2)
+
+    assert booked(customer, Account.REFUNDS) == 300
+    assert booked(customer, Account.CHARGEBACKS) == 2_345
+    assert Dispute.objects.count() == 2
+    actions = AuditEntry.objects.filter(customer=customer).values_list("action", flat=True)
+    assert list(actions).count("collection.held") == 1
+    assert list(actions).count("customer.suspended") == 1
+
+
+def _kept(simulator: Simulator, event_id: str, *, now: datetime) -> StripeEvent:
+    body, signature = simulator.signed(event_id)
+    row = inbox.store(body, signature=signature, now=now)
+    assert row is not None
+    return row
 
 
 @pytest.mark.parametrize(
