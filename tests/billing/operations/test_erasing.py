@@ -320,6 +320,7 @@ def test_an_export_over_http_says_what_the_command_says() -> None:
 _LEFT_OUT = {
     "accounts_customerversion": "a number that says when the gate looks again",
     "billing_invoiceline": "inside its invoice",
+    "billing_pricesimulation": "of many customers: its invoice says only how far it has come",
     "billing_stripestep": "what the customer and its invoices say, in the words of Stripe",
     "metering_effectiveevent": "a view of events and their corrections",
     "metering_rollupday": "sums of the hours",
