@@ -13,15 +13,16 @@ import psycopg
 from config import environment
 from tests.benchmarks import filling, measuring, writing
 from tests.benchmarks.filling import Span
-from tests.benchmarks.measuring import CHECK, NOOP, Case, Effort, Result, World
+from tests.benchmarks.measuring import CHECK, EVENTS, NOOP, Case, Effort, Result, World
 from tests.benchmarks.watching import resident_mb
 
 TITLE = "As data grows"
 ACTIVE, FIRST_CUSTOMERS, FIRST_EVENTS = 5_000, 1_000, 10_000
-SLOWER_AT_MOST = 0.20
+SLOWER_AT_MOST, INGEST_SLOWER_AT_MOST = 0.20, 0.25
 _CASES = (
     Case("noop", "nothing", NOOP, "consume"),
     Case("consume", "consume", CHECK, "consume"),
+    Case("events", "1,000 events a request", EVENTS, "events", 1_000, 0, 4),
 )
 _SWEEP_S = 2.0
 
@@ -41,6 +42,12 @@ class Size:
         """Consumes over requests that do nothing."""
         nothing = self.results["noop"].median("requests")
         return self.results["consume"].median("requests") / nothing if nothing else 0.0
+
+    @property
+    def ingest(self) -> float:
+        """Events of batches over requests that do nothing."""
+        nothing = self.results["noop"].median("requests")
+        return self.results["events"].median("per_second") / nothing if nothing else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +173,27 @@ def _text(sizes: list[Size], memory: list[tuple[int, float]], *, told: str) -> s
             f"{size.ratio:.2f}",
             f"{size.ratio / first - 1:+.0%}" if first else "",
             f"{size.ratio / comparable.ratio - 1:+.0%}" if comparable.ratio else "",
+            f"{size.results['events'].median('per_second'):,.0f}",
+            f"{size.ingest / comparable.ingest - 1:+.0%}" if comparable.ingest else "",
             f"{size.resident_mb:,.0f} MB",
         ]
         for size in sizes
     ]
     head = ["Customers", "events stored", "active", "consume/s", "nothing/s", "of nothing"]
-    head += ["to the first", f"to the first of {ACTIVE:,} active", "gate's memory"]
+    to_the_first = f"to the first of {ACTIVE:,} active"
+    head += ["to the first", to_the_first, "events/s", to_the_first, "gate's memory"]
     worst = min((size.ratio / comparable.ratio - 1 for size in sizes), default=0.0)
     verdict = writing.judged(worst, floor=-SLOWER_AT_MOST, aim=None)
+    slowest = min((size.ingest / comparable.ingest - 1 for size in sizes), default=0.0)
+    told_of_ingest = writing.judged(slowest, floor=-INGEST_SLOWER_AT_MOST, aim=None)
     remembered = [[f"{count:,}", f"{mb:,.0f} MB"] for count, mb in memory]
     return f"""{writing.table(head, rows)}
 
 Asked: within {SLOWER_AT_MOST:.0%} from the smallest to the largest; with {ACTIVE:,} active
-customers the worst is {worst:+.0%} ({verdict}). Active customers are drawn from all of them by
-chance, except where there are fewer. Events are those there were before each measurement, which
+customers the worst is {worst:+.0%} ({verdict}). Of events in batches of 1,000, over the requests
+that do nothing, within {INGEST_SLOWER_AT_MOST:.0%}: the worst is {slowest:+.0%}
+({told_of_ingest}). Active customers are drawn from all of them by chance, except where there are
+fewer. Events are those there were before each measurement, which
 adds its own.
 
 {writing.table(["Customers seen by one gate process", "its resident memory"], remembered)}
