@@ -154,21 +154,23 @@ def expire_due(*, now: datetime, limit: int) -> int:
 
     def work(credit_id: int) -> bool:
         credit = due.filter(pk=credit_id).first()
-        if credit is None:
-            return False
-        caught_up(credit.customer_id, now=now)
-        waiting = Invoice.objects.filter(
-            customer_id=credit.customer_id,
-            status=Invoice.Status.DRAFT,
-            period_end_at__lte=credit.expires_at,
-        )
-        if waiting.exists():
+        if credit is None or _awaited(credit, now=now):
             return False
         _expire(credit, actor="system", now=now)
         return True
 
     claims = due.order_by("expires_at", "id").values_list("customer_id", "id")[:limit]
     return each_in_turn(list(claims), work=work, what="expiring a credit")
+
+
+def _awaited(credit: Credit, *, now: datetime) -> bool:
+    """Whether a bill that may use the credit is still to be issued."""
+    caught_up(credit.customer_id, now=now)
+    return Invoice.objects.filter(
+        customer_id=credit.customer_id,
+        status=Invoice.Status.DRAFT,
+        period_end_at__lte=credit.expires_at,
+    ).exists()
 
 
 def _expire(credit: Credit, *, actor: str, now: datetime) -> None:

@@ -61,20 +61,21 @@ def test_a_trial_that_ends_in_a_cancellation() -> None:
     assert outcomes() == ["canceled"]
 
 
-def test_a_trial_that_ends_in_a_free_plan() -> None:
+@pytest.mark.parametrize(("interval", "days"), [("week", 7), ("month", 31)])
+def test_a_trial_that_ends_in_a_free_plan(interval: str, days: int) -> None:
     meter = make_meter()
-    a_plan(calls(meter, included=5, price=None), key="free", fee=0, interval="week")
+    a_plan(calls(meter, included=5, price=None), key="free", fee=0, interval=interval)
     pro = a_plan(calls(meter, included=100), trial_days=14, trial_end="plan:free")
     subscription = a_subscription(pro, card=False)
     assert after_trial(subscription).version.plan.key == "free"
     assert denial(subscription) == ("", None)  # served throughout
     subscription = ended(subscription)
     assert (subscription.status, subscription.version.plan.key) == ("active", "free")
-    assert (subscription.current_start_at, subscription.current_end_at) == (END, END + 7 * DAY)
+    assert (subscription.current_start_at, subscription.current_end_at) == (END, END + days * DAY)
     assert Entitlement.objects.get().included == 5
     assert denial(subscription) == ("", None)
     assert outcomes() == ["moved"]
-    assert bill(subscription, now=END + 9 * DAY).total == 0
+    assert bill(subscription, now=END + (days + 3) * DAY).total == 0
 
 
 @pytest.mark.parametrize("why", ["archived", "currency", "costs"])
