@@ -171,18 +171,26 @@ def test_a_client_that_goes_away_leaves_nothing_open(
         report(customer, meter, 1)
     _, key = an_operator_key("admin")
     where, _, query = f"/api/v1{path.format(customer.public_id)}".partition("?")
+    before = _servers()  # of what other tests of this process left open
     got = asyncio.run(_go_away(where, query, key.text))
     assert got[0]["status"] == 200
     assert 1 <= len([each for each in got if each.get("body")]) < 5
+    left = _servers()
+    assert {pid: said for pid, said in left.items() if pid not in before} == {}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_cursors")
+        assert cursor.fetchone() == (0,)
+
+
+def _servers() -> dict[int, str]:
+    """The servers of this database's other connections, with the last statement of each."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT state, query FROM pg_stat_activity"
+            "SELECT pid, query FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             "   AND backend_type = 'client backend'"
         )
-        assert cursor.fetchall() == []
-        cursor.execute("SELECT count(*) FROM pg_cursors")
-        assert cursor.fetchone() == (0,)
+        return dict(cursor.fetchall())
 
 
 async def _go_away(path: str, query: str, key: str) -> list[Any]:
