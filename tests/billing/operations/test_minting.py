@@ -158,7 +158,8 @@ class Switching(RuleBasedStateMachine):
             assert used - billed <= PER_CENT * fees + FREE + rounded, invoice.number
 
 
-@pytest.mark.slow
+@pytest.mark.proof
+@pytest.mark.timeout(900)
 def test_switching_to_and_fro_mints_nothing(meter: Meter) -> None:
     a_plan(calls(meter, included=FREE, price=None), fee=0, key="free")
     a_plan(calls(meter, included=10_000), fee=1_000, key="basic")
