@@ -13,6 +13,7 @@ from billing.domain.money import (
     WeightsInvalid,
     allocate,
     currency_of,
+    format_exact,
     format_money,
     round_minor,
     round_minor_fraction,
@@ -153,3 +154,16 @@ def test_allocate_refuses_weights_that_share_nothing(weights: list[int]) -> None
 )
 def test_money_for_people(amount: int, currency: str, text: str) -> None:
     assert format_money(Money(amount, currency)) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("0.000002", "usd", "$0.000002"),
+        ("0.5", "usd", "$0.50"),
+        ("-1999", "jpy", "-1,999 JPY"),
+        ("0.0125", "kwd", "0.0125 KWD"),
+    ],
+)
+def test_exact_amounts_for_people(amount: str, currency: str, text: str) -> None:
+    assert format_exact(Decimal(amount), currency=currency) == text

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 
 from accounts.models import AuditEntry
 from billing.models import (
@@ -207,3 +207,24 @@ def test_over_the_api_and_in_the_admin() -> None:
     assert "1 of 1" in listed
     assert "$25.00" in listed
     assert "+0" in chief.get("/admin/billing/simulatedrevenue/").content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_breaks_off_is_asked_again_and_counts_as_no_failure() -> None:
+    _, draft, _ = two_months()
+    simulation = ask(draft)
+
+    def impatient() -> int:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '10ms'")
+            return advance_simulations(now=ISSUED, limit=10)
+
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE metering_rollup, metering_usagebatch")
+        with pytest.raises(OperationalError):
+            at_once([impatient])
+    assert (fresh(simulation).done, fresh(simulation).failed) == (0, 0)
+    assert advance_simulations(now=ISSUED, limit=10) == 2
+    assert (fresh(simulation).done, fresh(simulation).failed) == (2, 0)

@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts.models import AuditEntry
 from billing.domain.plan_changes import ChangeWhen
 from billing.models import BilledUsage, Invoice, InvoiceLine, Subscription
-from billing.operations import changing, couponing, subscribing
+from billing.operations import changing, couponing, subscribing, thresholds
 from billing.operations.checking import broken_invariants
 from billing.operations.closing import close_due
 from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
@@ -276,6 +276,8 @@ def test_two_workers_bill_it_once() -> None:
     use(subscription, meter, 1_700, at=TENTH - timedelta(days=1))
     assert sum(at_once([lambda: look(TENTH)] * 3)) == 1
     assert [each.total for each in issued(subscription)] == [700]
+    # One that had chosen it before and gets its turn only now finds nothing to do.
+    assert thresholds._bill(subscription.id, now=TENTH) is False
 
 
 @pytest.mark.django_db
