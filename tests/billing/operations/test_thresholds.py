@@ -300,3 +300,5 @@ def test_nobody_else_is_watched() -> None:
     use(paused, meter, 1_700, at=TENTH - timedelta(days=1))
     subscribing.pause(paused.id, actor=ACTOR, now=TENTH)
     assert look(TENTH) == 0
+    # One that was chosen before it was paused gets its turn, and is left.
+    assert thresholds._bill(paused.id, now=TENTH) is False
