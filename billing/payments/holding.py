@@ -17,7 +17,8 @@ log = structlog.get_logger(__name__)
 def follow_holds(*, now: datetime, limit: int) -> int:
     """Tell Stripe of up to `limit` open invoices whether to collect them; of how many it was told.
 
-    Call it outside any transaction. Ends early where Stripe refuses our key or is away.
+    Those that it knows of already take no place among them. Call it outside any transaction. Ends
+    early where Stripe refuses our key or is away.
     """
     told = 0
     asked = StripeStep.objects.filter(invoice=OuterRef("pk"), kind=StepKind.COLLECT.value)
@@ -27,7 +28,9 @@ def follow_holds(*, now: datetime, limit: int) -> int:
         push=Invoice.Push.PUSHED,
         stripe_invoice__isnull=False,
     ).select_related("customer__stripe")
-    for invoice in open_ones.order_by("id")[:limit] if client.configured() else ():
+    for invoice in open_ones.order_by("id") if client.configured() else ():
+        if told == limit:
+            break
         wanted = invoice.customer.stripe.held_at is None
         waits = stepping.waits(invoice.public_id, kind=StepKind.COLLECT, now=now)
         if waits or wanted == _told_last(invoice):

@@ -182,6 +182,17 @@ def test_a_refund_answers_a_warning(
     assert booked(customer, Account.CASH) == 0
 
 
+def test_holds_that_stripe_knows_of_keep_no_other_from_being_told(
+    simulator: Simulator, customer: Customer, now: datetime, deliver: Deliver
+) -> None:
+    failed = [a_paid_invoice(customer, test_card=DECLINED, now=now) for _ in range(2)]
+    deliver()
+    StripeCustomer.objects.update(held_at=now)
+    assert [holding.follow_holds(now=now, limit=1) for _ in range(3)] == [1, 1, 0]
+    for each in failed:
+        assert simulator.get(str(each.stripe_invoice))["auto_advance"] is False
+
+
 @pytest.mark.parametrize("fault", ["drop_after", "500", "429"])
 def test_a_hold_is_told_to_stripe_again_until_it_is_heard(
     simulator: Simulator, customer: Customer, now: datetime, deliver: Deliver, fault: str
