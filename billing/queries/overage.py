@@ -31,54 +31,68 @@ def overages(
     customer_id: int, *, meter_ids: Sequence[int], spans: Iterable[Period], anchor_at: datetime
 ) -> dict[int, Overage]:
     """The overage of several meters, of which the usage of these spans is read at once."""
-    found = {
-        meter_id: Overage(customer_id, meter_id=meter_id, anchor_at=anchor_at)
-        for meter_id in meter_ids
-    }
-    if not found:
-        return found
+    if not meter_ids:
+        return {}
     granted = Grant.objects.filter(customer_id=customer_id, meter_id__in=meter_ids)
     with_grants = set(granted.values_list("meter_id", flat=True))
-    for meter_id, overage in found.items():
-        overage.has_grants = meter_id in with_grants
-    for span in spans:
-        totals = usage_totals(
+    known = {
+        (span.start_at, span.end_at): usage_totals(
             customer_id, meter_ids=meter_ids, start_at=span.start_at, end_at=span.end_at
         )
-        for meter_id, total in totals.items():
-            found[meter_id].totals[span.start_at, span.end_at] = total
-    return found
+        for span in spans
+    }
+    return {
+        meter_id: Overage(
+            customer_id,
+            meter_id=meter_id,
+            anchor_at=anchor_at,
+            has_grants=meter_id in with_grants,
+            totals={span: totals[meter_id] for span, totals in known.items()},
+        )
+        for meter_id in meter_ids
+    }
 
 
 class Overage:
-    """Usage of one meter by one customer; remembers every total, so that none is read twice."""
+    """Usage of one meter by one customer; remembers every total, so that none is read twice.
 
-    def __init__(self, customer_id: int, *, meter_id: int, anchor_at: datetime) -> None:
+    `totals`, `has_grants`: what is known already.
+    """
+
+    def __init__(
+        self,
+        customer_id: int,
+        *,
+        meter_id: int,
+        anchor_at: datetime,
+        totals: dict[tuple[datetime, datetime], int] | None = None,
+        has_grants: bool | None = None,
+    ) -> None:
         self._customer_id = customer_id
         self._meter_id = meter_id
         self._anchor_at = anchor_at
-        self.totals: dict[tuple[datetime, datetime], int] = {}
+        self._totals = {} if totals is None else totals
         self._paid: dict[tuple[datetime, datetime], int] = {}
-        self.has_grants: bool | None = None
+        self._has_grants = has_grants
 
     def used(self, start_at: datetime, end_at: datetime) -> int:
         """All usage in `[start_at, end_at)`."""
         span = (start_at, end_at)
         if start_at >= end_at:
             return 0
-        if span not in self.totals:
-            self.totals[span] = usage_total(
+        if span not in self._totals:
+            self._totals[span] = usage_total(
                 self._customer_id, meter_id=self._meter_id, start_at=start_at, end_at=end_at
             )
-        return self.totals[span]
+        return self._totals[span]
 
     def granted(self, start_at: datetime, end_at: datetime) -> int:
         """What of the usage in `[start_at, end_at)` was paid by grants."""
-        if self.has_grants is None:
-            self.has_grants = Grant.objects.filter(
+        if self._has_grants is None:
+            self._has_grants = Grant.objects.filter(
                 customer_id=self._customer_id, meter_id=self._meter_id
             ).exists()
-        if not self.has_grants or start_at >= end_at:
+        if not self._has_grants or start_at >= end_at:
             return 0
         span = (start_at, end_at)
         if span not in self._paid:

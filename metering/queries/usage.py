@@ -51,8 +51,8 @@ def usage_total(customer_id: int, *, meter_id: int, start_at: datetime, end_at: 
     asked = _asked(customer_id, meter_id, start_at, end_at, bucket="total", group_by=())
     if asked["aggregation"] is Aggregation.UNIQUE:
         return sum(number for _, _, _, number in _rows("usage_members", asked))
-    ((total,),) = _rows("usage_total", asked)
-    return int(total or 0)
+    asked["meter_ids"] = [meter_id]
+    return sum(int(total) for _, total in _rows("usage_total", asked))
 
 
 def usage_totals(
@@ -67,7 +67,8 @@ def usage_totals(
     if adding:
         parts = asdict(parts_of(start_at, end_at, adds_up=True, coarsest="month"))
         asked = {"customer_id": customer_id, "meter_ids": adding, **parts}
-        found |= {meter_id: int(total) for meter_id, total in _rows("usage_totals", asked)}
+        asked["aggregation"] = Aggregation.SUM  # a count adds up as well
+        found |= {meter_id: int(total) for meter_id, total in _rows("usage_total", asked)}
     for meter_id in set(meter_ids).difference(adding):
         found[meter_id] = usage_total(
             customer_id, meter_id=meter_id, start_at=start_at, end_at=end_at
