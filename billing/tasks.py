@@ -116,7 +116,7 @@ def follow_holds(**_: object) -> None:
 
 @shared_task(name="billing.tell_customers")
 def tell_customers(**_: object) -> None:
-    """Tell Stripe the names and addresses of customers that changed here."""
+    """Tell Stripe the names and e-mail addresses of customers that changed here."""
     customers.tell_changes(now=timezone.now(), limit=BATCH)
 
 

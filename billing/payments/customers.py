@@ -52,7 +52,7 @@ def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
 
 
 def tell_changes(*, now: datetime, limit: int) -> int:
-    """Tell Stripe the names and addresses that changed here, of up to `limit` customers; how many.
+    """Tell Stripe of names and e-mail addresses that changed, up to `limit`; returns how many.
 
     One that Stripe refuses is told again once it changes. Call it outside any transaction. Ends
     early where Stripe refuses our key or is away.

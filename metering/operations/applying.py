@@ -88,7 +88,8 @@ def undo_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: in
         id__in=[key for key, _ in chosen],
         received_month__in={month for _, month in chosen},
     )
-    events = [each for each in found if (each.id, each.received_month) in set(chosen)]
+    wanted = set(chosen)
+    events = [each for each in found if (each.id, each.received_month) in wanted]
     if len(events) < len(chosen):
         raise EventsGone("Events that it changed were dropped, and cannot be put back.")
     added = {each.id for each in staged if each.outcome == StagedEvent.Outcome.ADDED}
