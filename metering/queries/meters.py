@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from accounts.domain import ids
 from metering.domain.meters import Aggregation, MeterTerms, filters_from
@@ -26,12 +26,6 @@ def meter_by_reference(text: str) -> Meter | None:
         else:
             return Meter.objects.filter(id=number).first() if number < 1 << 31 else None
     return Meter.objects.filter(key=text).first() if "\x00" not in text else None
-
-
-def meters_of_type(event_type: str) -> QuerySet[Meter]:
-    """The meters in use that count events of this type, in any version."""
-    of_type = Q(event_type=event_type) | Q(versions__event_type=event_type)
-    return Meter.objects.filter(of_type, archived_at=None).distinct()
 
 
 def terms_since(event_type: str, start_at: datetime) -> list[MeterTerms]:
