@@ -21,7 +21,7 @@ from billing.domain.subscriptions import SubscriptionStatus
 from billing.models import PlanVersion, Subscription
 from billing.operations.closing import begin_period, close_subscription_now, enter_version
 from billing.operations.following import begin_if_payable
-from billing.operations.subscribing import load, next_instant
+from billing.operations.subscribing import instant, load, next_instant
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.period_fees import period_fee
@@ -211,7 +211,9 @@ def _change_now(subscription: Subscription, *, version: PlanVersion, now: dateti
     restarts = _restarts(subscription, version=version)
     if restarts:
         close_subscription_now(subscription, at=at, now=now)
-        subscription.anchor_at = at
+        # Where the change waits for the next second, the new windows begin with this one: what is
+        # used in between is used of them, not of windows that were over before.
+        subscription.anchor_at = min(at, instant(now))
     enter_version(subscription, version=version, at=at)
     if restarts or subscription.status == Status.INCOMPLETE:
         begin_period(subscription, at=at)
