@@ -21,6 +21,7 @@ from tests.benchmarks import (
     ingesting,
     measuring,
     rolling,
+    waiting,
     writing,
 )
 from tests.benchmarks.measuring import ROOT, Effort
@@ -32,6 +33,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "growth": (growing.TITLE, growing.measure),
     "rollups": (rolling.TITLE, rolling.measure),
     "closing": (closing.TITLE, closing.measure),
+    "waiting": (waiting.TITLE, waiting.measure),
 }
 
 
@@ -78,6 +80,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--most-subscriptions", type=int, default=10_000, help="closing: up to this many at once"
     )
+    parser.add_argument("--waiting-customers", type=int, default=200, help="waiting: for each row")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     return parser
 

@@ -6,6 +6,7 @@ FAREBOX_DATABASE_URL names, sows one customer, and prints its keys as JSON.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -103,6 +104,7 @@ def main() -> None:
     from tests.metering.gate.conftest import entitle, make_customer
 
     call_command("migrate", verbosity=0)
+    call_command("prepare_broker", stdout=io.StringIO())
     now = timezone.now()
     make_partitions(now=now)
     meter = Meter.objects.create(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +14,13 @@ from django.utils import timezone
 from accounts.models import Customer
 from accounts.operations.versions import bump_catalogue
 from metering.models import Balance, Meter, UsageEvent
+from tests.concurrency.gate_processes import Callers, finish, start
 from tests.metering.gate.books import broken
 from tests.metering.gate.client import dsn, make_api_key, make_gateway
 from tests.metering.gate.conftest import entitle, make_customer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.proof]
-ROOT = Path(__file__).resolve().parents[2]
 CHECK = "/api/v1/check"
-Callers = list[list[list[Any]]]
 
 
 @pytest.fixture
@@ -35,29 +31,6 @@ def meter(transactional_db: None) -> Meter:
         return Meter.objects.create(
             key="api.calls", event_type="api.call", aggregation="count", created_at=timezone.now()
         )
-
-
-def start(gateway_key: str, callers: Callers) -> subprocess.Popen[str]:
-    """A gate in a process of its own, already at work."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.concurrency.gate_worker"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    job = {"dsn": dsn(), "gateway_key": gateway_key, "callers": callers}
-    process.stdin.write(json.dumps(job) + "\n")
-    process.stdin.flush()
-    return process
-
-
-def finish(process: subprocess.Popen[str]) -> list[tuple[int, int, int, Any]]:
-    """Wait for a gate and return its answers."""
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == 0
-    return [tuple(json.loads(line)) for line in out.splitlines()]
 
 
 def consume(key: str, id_: str, quantity: int = 1) -> list[Any]:
@@ -72,7 +45,7 @@ def test_of_two_hundred_callers_exactly_six_are_admitted(meter: Meter) -> None:
     key, (_, gateway_key) = make_api_key(customer), make_gateway()
 
     gates = [
-        start(gateway_key, [[consume(key, f"{gate}-{caller}", 75)] for caller in range(50)])
+        start(dsn(), gateway_key, [[consume(key, f"{gate}-{caller}", 75)] for caller in range(50)])
         for gate in range(4)
     ]
     answers = [answer for gate in gates for answer in finish(gate)]
@@ -91,7 +64,7 @@ def test_random_calls_from_four_gates_leave_the_books_in_order(meter: Meter) -> 
     keys, (_, gateway_key) = [make_api_key(each) for each in customers], make_gateway()
 
     gates = [
-        start(gateway_key, [_random_calls(chance, keys, f"{n}") for n in range(8)])
+        start(dsn(), gateway_key, [_random_calls(chance, keys, f"{n}") for n in range(8)])
         for _ in range(4)  # the same ids from several gates: duplicates too
     ]
     answers = [answer for gate in gates for answer in finish(gate)]
@@ -142,7 +115,7 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
 
     answered: set[str] = set()
     for seen in (3, 40, 150):
-        gate = start(gateway_key, callers)
+        gate = start(dsn(), gateway_key, callers)
         assert gate.stdout is not None
         for _ in range(seen):
             number, place, status, _body = json.loads(gate.stdout.readline())
@@ -159,7 +132,7 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
         assert set(counted.values()) == {1}
         assert broken() == []
 
-    finish(start(gateway_key, callers))
+    finish(start(dsn(), gateway_key, callers))
     counted = _counted(customer)
     assert len(counted) == 3_200
     assert set(counted.values()) == {1}

@@ -7,9 +7,6 @@ until some of the batches are gone, kills both workers, and looks at the books a
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +23,7 @@ from metering.models import Meter, UsageBatch
 from metering.operations.checking import broken_invariants
 from metering.operations.rolling_up import roll_up_days
 from metering.queries.usage import usage_total
+from tests.concurrency.celery_processes import Processes
 from tests.factories.metering import make_customer, make_entitlement, make_meter
 from tests.metering.gate.client import dsn
 
@@ -35,7 +33,6 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.proof,
 ]
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDS, BATCHES, PER_BATCH = 3, 3_000, 4
 _PATIENCE_S = 120.0
 
@@ -90,40 +87,6 @@ def environment(tmp_path: Path, transactional_db: None) -> Iterator[dict[str, st
     }
     with connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS pgmq CASCADE")
-
-
-class Processes:
-    """Workers and a beat, each with its children in a group of its own."""
-
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self._environment, self._folder = environment, folder
-        self._running: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *command: str) -> None:
-        """Start one."""
-        with (self._folder / f"{len(self._running)}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config.celery", *command],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._running.append(process)
-
-    def start_workers(self) -> None:
-        """Two, of two processes each."""
-        for name in ("one", "two"):
-            self.start("worker", "-c", "2", "-l", "WARNING", "-n", name, "--without-mingle")
-
-    def kill(self, *, since: int = 0) -> None:
-        """kill -9 all that were started since then, with their children."""
-        for process in self._running[since:]:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(timeout=20)
-        del self._running[since:]
 
 
 @pytest.fixture

@@ -42,3 +42,24 @@ def test_the_link_of_a_denial_leads_to_checkout_and_back_to_the_very_next_200(li
     live.settle()
     (subscription,) = live.farebox.get("/subscriptions", customer="ada")["data"]
     assert (subscription["plan"], subscription["status"]) == ("pro", "active")
+
+
+def test_an_upgrade_holds_before_its_page_is_there(live: Live) -> None:
+    live.farebox.post("/customers", {"external_id": "ada", "name": "Ada"})
+    person = {"customer": "ada", "email": "ada@example.com", "password": PASSWORD}
+    live.farebox.post("/members", person)
+    page = live.farebox.post("/checkout-sessions", {"customer": "ada", "plan": None})["url"]
+    enter_card(page)
+    live.settle()
+    live.farebox.post("/subscriptions", {"customer": "ada", "plan": "free"})
+    call = {"customer": "ada", "meter": CALLS, "mode": "consume"}
+    assert live.farebox.check(**call, quantity=1_000, id="all").status == 200
+    assert live.farebox.check(**call, id="one-more").status == 402
+    browser = Browser()
+    browser.visit(f"{live.base_url}/portal/plans/pro")
+    browser.submit("Sign in", username="ada@example.com", password=PASSWORD)
+
+    browser.submit("Change now")  # no worker, no beat: what the page shows holds at the gate
+
+    assert live.farebox.check(**call, id="one-more").status == 200
+    assert "Pro" in browser.page
