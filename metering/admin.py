@@ -185,8 +185,9 @@ class PriceTableVersionAdmin(LookedAt):
 class OfferAdmin(LookedAt):
     """The plans on sale, as billing published them."""
 
-    list_display = ("plan_key", "plan_name", "rank")
-    ordering = ("rank",)
+    list_display = ("plan_key", "currency", "plan_name", "rank")
+    list_filter = ("currency",)
+    ordering = ("currency", "rank")
 
 
 @admin.register(Fault)

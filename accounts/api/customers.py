@@ -52,11 +52,12 @@ class NewCustomer(StrictSerializer):
 
 
 class CustomerChange(StrictSerializer):
-    """What may be changed: all but the currency, in which things were sold."""
+    """What may be changed; the currency only until something is sold in it."""
 
     name = TextField(max_length=200, required=False)
     external_id = TextField(max_length=EXTERNAL_ID_MAX, allow_null=True, required=False)
     email = EmailText(allow_blank=True, required=False)
+    currency = CurrencyField(required=False)
     metadata = MetadataField(required=False)
 
 

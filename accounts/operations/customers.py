@@ -27,12 +27,22 @@ class ExternalIdReserved(Exception):
     param = "external_id"
 
 
+class CurrencyFixed(Exception):
+    """The customer's currency stays: something was sold, given or agreed in it.
+
+    A trigger on the table says so (billing's migration 0014).
+    """
+
+    param = "currency"
+
+
 class CustomerChanges(TypedDict, total=False):
-    """What may be changed about a customer; its currency may not."""
+    """What may be changed about a customer; its currency until something is sold in it."""
 
     name: str
     email: str
     external_id: str | None
+    currency: str
     metadata: dict[str, Any]
 
 
@@ -74,7 +84,7 @@ def change_customer(
 ) -> Customer:
     """Apply the changes; what is already so is left alone and not audited.
 
-    Raises CustomerUnknown, ExternalIdTaken or ExternalIdReserved.
+    Raises CustomerUnknown, ExternalIdTaken, ExternalIdReserved or CurrencyFixed.
     """
     _checked(changes.get("external_id"))
     with transaction.atomic():
@@ -149,5 +159,10 @@ def _save(customer: Customer, *, new: bool) -> None:
         if "external_id" in str(error):
             raise ExternalIdTaken(
                 f"Another customer has the external id {customer.external_id!r}."
+            ) from error
+        if "customer_currency_is_fixed" in str(error):
+            raise CurrencyFixed(
+                "The customer's currency stays: it has a subscription, money, or terms in it. "
+                "Make another customer for another currency."
             ) from error
         raise

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -49,7 +49,7 @@ class VersionsInPlan(ShownTable):
     fields = ("number", "state", "currency", "interval", "fee", "minimum", "trial_days")
     fields += ("trial_card", "trial_end", "billing_threshold", "grace_days")  # type: ignore[assignment]
     fields += ("activated_at", "archived_at")  # type: ignore[assignment]
-    ordering = ("-number",)
+    ordering = ("-number", F("base").asc(nulls_first=True), "currency")
     show_change_link = True
 
 
@@ -66,11 +66,12 @@ class PlanAdmin(ShownAdmin):
     @admin.display(description="On sale")
     def on_sale(self, plan: Plan) -> str:
         """The version that new subscriptions get."""
-        version = plan.versions.filter(state=PlanVersion.State.ACTIVE).first()
-        if version is None:
+        active = plan.versions.filter(state=PlanVersion.State.ACTIVE)
+        found = list(active.order_by(F("base").asc(nulls_first=True), "currency"))
+        if not found:
             return "no"
-        fee = format_money(Money(version.fee, version.currency))
-        return f"v{version.number}, {fee} a {version.interval}"
+        fees = ", ".join(format_money(Money(each.fee, each.currency)) for each in found)
+        return f"v{found[0].number}, {fees} a {found[0].interval}"
 
     @admin.action(description="Archive: take off sale", permissions=["operate"])
     def archive(self, request: HttpRequest, rows: QuerySet[Plan]) -> None:
@@ -90,7 +91,8 @@ class EntitlementsInVersion(ShownTable):
 class PlanVersionAdmin(ShownAdmin):
     """Versions with their entitlements."""
 
-    list_display = ("plan", "number", "state", "fee_shown", "interval", "activated_at")
+    list_display = ("plan", "number", "currency", "state", "fee_shown", "interval")
+    list_display += ("activated_at",)  # type: ignore[assignment]
     list_filter = ("state", "interval", "currency")
     list_select_related = ("plan",)
     search_fields = ("plan__key", "plan__name")
@@ -100,16 +102,24 @@ class PlanVersionAdmin(ShownAdmin):
 
     @admin.action(description="Activate: put on sale", permissions=["operate"])
     def activate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
-        """Put drafts on sale in place of the versions that were."""
+        """Put drafts on sale, in all their currencies, in place of the versions that were."""
         self.each(request, rows, catalogue.activate)
 
     @admin.action(description="Simulate: rate the last 12 months under it", permissions=["operate"])
     def simulate(self, request: HttpRequest, rows: QuerySet[PlanVersion]) -> None:
-        """Compare what all customers paid with what they would have; a worker does it."""
+        """Compare what all customers of the currency paid with what they would have; a worker
+        does it."""
 
         def one(key: int, *, actor: str, now: datetime) -> None:
-            begin = now - timedelta(days=365)
-            simulating.start_simulation(key, start_at=begin, end_at=now, actor=actor, now=now)
+            row = PlanVersion.objects.get(pk=key)
+            simulating.start_simulation(
+                row.sold_id,
+                start_at=now - timedelta(days=365),
+                end_at=now,
+                currency=row.currency,
+                actor=actor,
+                now=now,
+            )
 
         self.each(request, rows, one)
 

@@ -28,6 +28,7 @@ from billing.operations.plan_shapes import (
     WINDOWS,
     VersionTerms,
 )
+from billing.queries.plan_files import prices_as_data, rights_of
 
 MODELS: Final = ("per_unit", "graduated", "volume", "package", "flat", "percentage")
 
@@ -75,6 +76,20 @@ class SeatsBody(StrictSerializer):
         return instance
 
 
+class FurtherPrices(StrictSerializer):
+    """All that is money of a version, in one further currency."""
+
+    fee = WholeField(most=AMOUNT_MAX, required=False)
+    minimum = WholeField(most=AMOUNT_MAX, required=False)
+    billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
+    seat_price = PriceBody(required=False, allow_null=True)
+    meters = serializers.DictField(child=PriceBody(), required=False)
+
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """As the version keeps them."""
+        return instance
+
+
 class EntitlementBody(StrictSerializer):
     """One right; metered ones name a meter, boolean and static ones a feature."""
 
@@ -105,6 +120,7 @@ class NewVersion(StrictSerializer):
     billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
     seats = SeatsBody(required=False, allow_null=True)
     entitlements = EntitlementBody(many=True, required=False)
+    prices = serializers.DictField(child=FurtherPrices(), required=False)
     activate = FlagField(required=False)
 
 
@@ -121,7 +137,7 @@ class NewPlan(NewVersion):
 def terms_in(asked: dict[str, Any]) -> VersionTerms:
     """Take the terms of a version out of a validated body."""
     names = ["currency", "interval", "fee", "trial_days", "trial_card", "trial_end"]
-    names += ["grace_days", "minimum", "seats", "billing_threshold", "entitlements"]
+    names += ["grace_days", "minimum", "seats", "billing_threshold", "entitlements", "prices"]
     return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
 
 
@@ -161,8 +177,22 @@ class EntitlementShape(serializers.Serializer[PlanEntitlement]):
                 }
 
 
+class PricesField(serializers.DictField):
+    """The prices of a version by further currency."""
+
+    child = FurtherPrices()
+
+    def get_attribute(self, instance: PlanVersion) -> dict[str, Any]:
+        """Read from the rows beside the version."""
+        return {
+            each.currency: prices_as_data(each, rights_of(each))
+            for each in instance.further.order_by("currency")
+        }
+
+
 class PlanVersionShape(serializers.Serializer[PlanVersion]):
-    """A version as it is answered: `fee` and `minimum` in minor units per interval."""
+    """A version as it is answered: `fee` and `minimum` in minor units per interval; `prices` has
+    what it costs in other currencies than `currency`."""
 
     id = PublicIdField(PlanVersion.PREFIX, source="pk")
     plan = serializers.CharField(source="plan.key")
@@ -178,6 +208,7 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
     minimum = WholeField()
     billing_threshold = WholeField(allow_null=True)
     seats = SeatsBody(allow_null=True)
+    prices = PricesField()
     created_at = InstantField()
     activated_at = InstantField(allow_null=True)
     archived_at = InstantField(allow_null=True)
@@ -185,8 +216,7 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
 
     def get_entitlements(self, version: PlanVersion) -> list[dict[str, Any]]:
         """The rights in the order in which they were written."""
-        rights = version.entitlements.select_related("meter").order_by("id")
-        return [EntitlementShape(right).data for right in rights]
+        return [EntitlementShape(right).data for right in rights_of(version)]
 
 
 class PlanShape(serializers.Serializer[Plan]):
@@ -204,7 +234,8 @@ class PlanShape(serializers.Serializer[Plan]):
 
     def get_version(self, plan: Plan) -> dict[str, Any]:
         """The active version, or the newest where none is."""
-        active = plan.versions.filter(state=PlanVersion.State.ACTIVE).first()
-        shown = active or plan.versions.order_by("-number").first()
+        versions = plan.versions.filter(base=None)
+        active = versions.filter(state=PlanVersion.State.ACTIVE).first()
+        shown = active or versions.order_by("-number").first()
         assert shown is not None
         return dict(PlanVersionShape(shown).data)

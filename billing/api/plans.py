@@ -62,7 +62,9 @@ class PlanVersions(ManagementView):
     def get(self, request: Request, plan: str) -> Response:  # noqa: ARG002
         """List the versions of a plan, newest first."""
         self.query()
-        return self.page(plan_of(plan).versions.select_related("plan"), PlanVersionShape)
+        return self.page(
+            plan_of(plan).versions.filter(base=None).select_related("plan"), PlanVersionShape
+        )
 
     @describe("Draft a version of a plan", body=NewVersion, answer=PlanVersionShape, status=201)
     def post(self, request: Request, plan: str) -> Response:  # noqa: ARG002
@@ -123,7 +125,7 @@ def plan_of(reference: str) -> Plan:
 
 def _version_of(plan: str, version: str) -> PlanVersion:
     number = number_of(PlanVersion.PREFIX, version)
-    found = PlanVersion.objects.filter(pk=number, plan=plan_of(plan)).first()
+    found = PlanVersion.objects.filter(pk=number, plan=plan_of(plan), base=None).first()
     if found is None:
         raise Http404("There is no such version of this plan.")
     return found

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api.describing import describe
-from accounts.api.fields import CustomerField, InstantField, PublicIdField
+from accounts.api.fields import CurrencyField, CustomerField, InstantField, PublicIdField
 from accounts.api.serializing import NoBody, StrictSerializer
 from accounts.api.views import ManagementView, number_of
 from billing.models import PlanVersion, PriceSimulation, SimulatedRevenue
@@ -25,7 +25,7 @@ class PriceSimulationShape(serializers.Serializer[PriceSimulation]):
     `failed`; `before` and `after` are what they come to, in minor units of `currency`."""
 
     id = PublicIdField(PriceSimulation.PREFIX, source="pk")
-    version = PublicIdField(PlanVersion.PREFIX, source="version_id")
+    version = PublicIdField(PlanVersion.PREFIX, source="version.sold_id")
     source = PublicIdField(  # type: ignore[assignment]  # a member
         PlanVersion.PREFIX, source="source_id", allow_null=True
     )
@@ -66,13 +66,15 @@ class SimulatedRevenueShape(serializers.Serializer[SimulatedRevenue]):
 
 
 class NewPriceSimulation(StrictSerializer):
-    """Under which version (`pv_…`, a draft too), which periods, and whose (all).
+    """Under which version (`pv_…`, a draft too), in which currency (its first), which periods, and
+    whose (all).
 
     A period is in it where it lies in `[start_at, end_at)`; with `source`, of subscriptions that
     stood under that version.
     """
 
     version = PublicIdField(PlanVersion.PREFIX)
+    currency = CurrencyField(required=False)
     start_at = InstantField()
     end_at = InstantField()
     source = PublicIdField(  # type: ignore[assignment]  # a member
@@ -104,6 +106,7 @@ class PriceSimulations(ManagementView):
             start_at=asked["start_at"],
             end_at=asked["end_at"],
             source_id=asked.get("source"),
+            currency=asked.get("currency"),
             customer_ids=None if customers is None else [each.id for each in customers],
             actor=self.actor,
             now=self.now,

@@ -37,7 +37,8 @@ class SubscriptionShape(serializers.Serializer[Subscription]):
     id = PublicIdField(Subscription.PREFIX, source="pk")
     customer = CustomerField(source="customer_id")
     plan = serializers.CharField(source="version.plan.key")
-    plan_version = PublicIdField(PlanVersion.PREFIX, source="version_id")
+    plan_version = PublicIdField(PlanVersion.PREFIX, source="version.sold_id")
+    currency = serializers.CharField(source="version.currency")
     pending_plan = TextOrNull(
         lambda each: each.pending_version.plan.key if each.pending_version else None
     )

@@ -1,4 +1,8 @@
-"""What is sold: plans and their versions. A version is immutable once active (trigger)."""
+"""What is sold: plans and their versions. A version is immutable once active (trigger).
+
+Prices in a further currency are a row of their own beside the version, with its own rights, so
+that whatever reads prices reads one row. Subscriptions point to the row in their currency.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from accounts.domain import ids
 from accounts.models import Entity
 from metering.models import Entitlement, Meter
 
@@ -28,7 +33,11 @@ class Plan(Entity):
 
 
 class PlanVersion(Entity):
-    """draft -> active -> archived; at most one version of a plan is active."""
+    """draft -> active -> archived; at most one version of a plan is active.
+
+    `base`: the version whose prices in a further currency this row holds; null for the version
+    itself. Such a row has the number, the interval and the state of its base, and its public id.
+    """
 
     class State(models.TextChoices):
         DRAFT = "draft", "Draft"
@@ -43,6 +52,9 @@ class PlanVersion(Entity):
 
     PREFIX: ClassVar[str] = "pv"
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
+    base = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, blank=True, related_name="further"
+    )
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.DRAFT)
     currency = models.CharField(max_length=3)
@@ -63,10 +75,23 @@ class PlanVersion(Entity):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["plan", "number"], name="planversion_number_is_unique_per_plan"
+                fields=["plan", "number"],
+                condition=Q(base__isnull=True),
+                name="planversion_number_is_unique_per_plan",
             ),
             models.UniqueConstraint(
-                fields=["plan"], condition=Q(state="active"), name="planversion_one_is_active"
+                fields=["plan", "number", "currency"],
+                name="planversion_currency_is_unique_per_number",
+            ),
+            models.UniqueConstraint(
+                fields=["plan"],
+                condition=Q(state="active", base__isnull=True),
+                name="planversion_one_is_active",
+            ),
+            models.UniqueConstraint(
+                fields=["plan", "currency"],
+                condition=Q(state="active"),
+                name="planversion_one_is_active_in_a_currency",
             ),
             models.CheckConstraint(
                 condition=Q(fee__gte=0) & Q(minimum__gte=0),
@@ -83,7 +108,17 @@ class PlanVersion(Entity):
         ]
 
     def __str__(self) -> str:
-        return f"{self.plan} v{self.number}"
+        return f"{self.plan} v{self.number}" + (f" in {self.currency}" if self.base_id else "")
+
+    @property
+    def sold_id(self) -> int:
+        """The id of the version itself, whichever currency this row is in."""
+        return self.base_id or self.id
+
+    @property
+    def public_id(self) -> str:
+        """The id as the API shows it, the same in every currency."""
+        return ids.encode(self.PREFIX, self.sold_id)
 
 
 class PlanEntitlement(models.Model):

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from accounts.operations.auditing import audit
 from billing.domain.curves import curve
@@ -100,13 +101,16 @@ def new_version(
 
 
 def activate(version_id: int, *, actor: str, now: datetime) -> PlanVersion:
-    """Put a draft on sale in place of the version that was; from now on it never changes.
+    """Put a draft on sale, in all its currencies, in place of the version that was; from now on it
+    never changes.
 
     Activating the active version changes nothing. Raises VersionNotDraft, PlanNotOnSale.
     """
     with transaction.atomic():
         _locked(PlanVersion.objects.values_list("plan_id", flat=True).get(pk=version_id))
-        version = PlanVersion.objects.select_related("plan").get(pk=version_id)
+        version = PlanVersion.objects.select_related("plan").get(
+            Q(pk=version_id, base=None) | Q(further__pk=version_id)
+        )
         if version.state != State.ACTIVE:
             _activate(version, actor=actor, now=now)
     return version
@@ -126,7 +130,8 @@ def archive_plan(plan_id: int, *, actor: str, now: datetime) -> Plan:
 
 
 def publish_offers() -> None:
-    """Tell metering what is on sale, the cheapest by the year first: remedies name it."""
+    """Tell metering what is on sale, in each currency the cheapest by the year first: remedies
+    name it."""
     with transaction.atomic():
         publish(
             [
@@ -135,6 +140,7 @@ def publish_offers() -> None:
                     plan_name=version.plan.name,
                     rank=int(version.fee * _YEARLY.get(version.interval, Fraction(1))),
                     terms=_offer(version),
+                    currency=version.currency,
                 )
                 for version in plans_on_sale()
             ]
@@ -149,13 +155,17 @@ def _locked(plan_id: int) -> Plan:
 
 
 def _add_version(plan: Plan, *, terms: VersionTerms, actor: str, now: datetime) -> PlanVersion:
-    version, rights = read_version(terms)
+    priced = read_version(terms)
     latest = plan.versions.order_by("-number").values_list("number", flat=True).first() or 0
-    version.plan, version.number, version.created_at = plan, latest + 1, now
-    version.save(force_insert=True)
-    for right in rights:
-        right.version = version
-    PlanEntitlement.objects.bulk_create(rights)
+    version = priced[0].version
+    for each in priced:
+        row = each.version
+        row.plan, row.number, row.created_at = plan, latest + 1, now
+        row.base = None if row is version else version
+        row.save(force_insert=True)
+        for right in each.rights:
+            right.version = row
+        PlanEntitlement.objects.bulk_create(each.rights)
     audit(
         actor=actor,
         action="plan.version_created",
@@ -170,8 +180,9 @@ def _activate(version: PlanVersion, *, actor: str, now: datetime) -> None:
     if version.state != State.DRAFT:
         raise VersionNotDraft(f"{version} is {version.state}: sell a new version instead.")
     _retire(version.plan, now=now)
-    version.state, version.activated_at = State.ACTIVE, now
-    version.save(update_fields=["state", "activated_at"])
+    for row in (version, *version.further.all()):
+        row.state, row.activated_at = State.ACTIVE, now
+        row.save(update_fields=["state", "activated_at"])
     publish_offers()
     audit(actor=actor, action="plan.version_activated", subject=version.public_id, now=now)
 

@@ -62,11 +62,11 @@ def change_plan(
 
     `when` None: a dearer plan now, another at the period's end. Changing to the version that holds
     takes back a change that was waiting. Raises PlanChangeRefused, PaymentMethodNeeded,
-    PlanUnknown, PlanNotOnSale, SubscriptionUnknown.
+    CurrencyUnfit, PlanUnknown, PlanNotOnSale, SubscriptionUnknown.
     """
     with transaction.atomic():
         subscription = load(subscription_id, now=now)
-        version = active_version(plan)
+        version = active_version(plan, currency=subscription.version.currency)
         if version.pk == subscription.version_id:
             take_back(subscription, actor=actor, now=now)
             return subscription
@@ -118,7 +118,7 @@ def preview_change(
     """What `change_plan` would do, without doing it. Raises what it raises."""
     with transaction.atomic():
         subscription = load(subscription_id, now=now)
-        version = active_version(plan)
+        version = active_version(plan, currency=subscription.version.currency)
         timing = timing_of(subscription, version=version, when=when, now=now)
         _require_payment_method(subscription, version=version)
         restarts = timing.when is ChangeWhen.NOW and _restarts(subscription, version=version)

@@ -13,8 +13,8 @@ from billing.domain.subscriptions import SubscriptionStatus
 from billing.models import CheckoutSession, PlanVersion, Subscription
 from billing.operations.changing import change_plan, timing_of
 from billing.operations.locking import lock_customer
-from billing.operations.subscribing import CurrencyUnfit, subscribe
-from billing.queries.catalogue import PlanNotOnSale, active_version
+from billing.operations.subscribing import subscribe
+from billing.queries.catalogue import CurrencyUnfit, PlanNotOnSale, active_version
 from billing.queries.subscriptions import current_subscription
 
 OPEN_FOR: Final = timedelta(hours=23)  # Stripe closes the page after 24
@@ -43,11 +43,7 @@ def begin_checkout(
         customer = lock_customer(customer_id)
         version = None
         if plan is not None:
-            version = active_version(plan)
-            if version.currency != customer.currency:
-                raise CurrencyUnfit(
-                    f"The customer pays in {customer.currency}, the plan is in {version.currency}."
-                )
+            version = active_version(plan, currency=customer.currency)
             _refuse(current_subscription(customer_id), version=version, now=now)
         open_one = CheckoutSession.objects.filter(
             customer_id=customer_id,
@@ -121,7 +117,7 @@ def _apply(session: CheckoutSession, *, version: PlanVersion, now: datetime) -> 
                 subscribe(session.customer_id, plan=plan, actor=actor, now=now)
             else:
                 change_plan(subscription.id, plan=plan, when=ChangeWhen.NOW, actor=actor, now=now)
-    except (PlanChangeRefused, PlanNotOnSale):
+    except (PlanChangeRefused, PlanNotOnSale, CurrencyUnfit):
         return False
     return True
 

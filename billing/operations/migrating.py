@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import OperationalError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.operations.auditing import audit
 from billing.domain.invoices import InvoiceDraft
@@ -37,6 +37,7 @@ from billing.operations.changing import (
 from billing.operations.locking import each_in_turn
 from billing.operations.provisioning import provision
 from billing.operations.subscribing import load
+from billing.queries.catalogue import CurrencyUnfit, in_currency
 from billing.queries.period_fees import period_fee
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,11 @@ def start_migration(
 ) -> PlanMigration:
     """Order the subscriptions of a version, or those of some customers, to be moved to another.
 
-    Raises MigrationRefused: the target is on sale, in the same currency and interval.
+    Each stays in its currency. Raises MigrationRefused: the target is on sale, in the same interval
+    and in every currency in which somebody stands under the source.
     """
     with transaction.atomic():
-        source, target = _versions(source_id, target_id)
+        source, target = _versions(source_id, target_id, customer_ids=customer_ids)
         migration = PlanMigration.objects.create(
             source=source, target=target, when=when, actor=actor, reason=reason, created_at=now
         )
@@ -126,7 +128,7 @@ def preview_migration(
 
     Raises MigrationRefused.
     """
-    source, target = _versions(source_id, target_id)
+    source, target = _versions(source_id, target_id, customer_ids=customer_ids)
     found = _standing_under(source, customer_ids=customer_ids).order_by("id")
     rows = [
         _preview(each, target=target, when=when, now=now)
@@ -174,8 +176,11 @@ def revert_migration(migration_id: int, *, actor: str, now: datetime) -> PlanMig
     return migration
 
 
-def _versions(source_id: int, target_id: int) -> tuple[PlanVersion, PlanVersion]:
-    found = PlanVersion.objects.select_related("plan").in_bulk([source_id, target_id])
+def _versions(
+    source_id: int, target_id: int, *, customer_ids: Sequence[int] | None
+) -> tuple[PlanVersion, PlanVersion]:
+    sold = PlanVersion.objects.filter(base=None).select_related("plan")
+    found = sold.in_bulk([source_id, target_id])
     source, target = found.get(source_id), found.get(target_id)
     if source is None:
         raise MigrationRefused("source", "There is no such version.")
@@ -185,15 +190,21 @@ def _versions(source_id: int, target_id: int) -> tuple[PlanVersion, PlanVersion]
         raise MigrationRefused("target", "This is the version that they are on.")
     if target.state != PlanVersion.State.ACTIVE:
         raise MigrationRefused("target", "Only a version that is on sale can be moved to.")
-    if (source.currency, source.interval) != (target.currency, target.interval):
-        raise MigrationRefused("target", "The currency and the interval must be the same.")
+    if source.interval != target.interval:
+        raise MigrationRefused("target", "The interval must be the same.")
+    standing = _standing_under(source, customer_ids=customer_ids)
+    try:
+        for currency in standing.values_list("version__currency", flat=True).distinct():
+            in_currency(target, currency=currency)
+    except CurrencyUnfit as unfit:
+        raise MigrationRefused("target", str(unfit)) from unfit
     return source, target
 
 
 def _standing_under(
     source: PlanVersion, *, customer_ids: Sequence[int] | None
 ) -> QuerySet[Subscription]:
-    found = Subscription.objects.filter(version=source)
+    found = Subscription.objects.filter(Q(version=source) | Q(version__base=source))
     if customer_ids is not None:
         found = found.filter(customer_id__in=customer_ids)
     return found.exclude(status=Subscription.Status.CANCELED)
@@ -202,6 +213,7 @@ def _standing_under(
 def _preview(
     subscription: Subscription, *, target: PlanVersion, when: ChangeWhen, now: datetime
 ) -> MovePreview:
+    target = in_currency(target, currency=subscription.version.currency)
     before = period_under(subscription, version=None, when=when, now=now)
     seats = subscription.pending_seats or subscription.seats
     fee = period_fee(subscription.version, seats=seats)
@@ -256,14 +268,15 @@ def _move(
 ) -> None:
     when = ChangeWhen(migration.when)
     try:
-        if subscription.version_id != migration.source_id:
+        if subscription.version.sold_id != migration.source_id:
             raise PlanChangeRefused("The subscription has left that version by itself.")
-        timing = _require_movable(subscription, target=migration.target, when=when, now=now)
+        target = in_currency(migration.target, currency=subscription.version.currency)
+        timing = _require_movable(subscription, target=target, when=when, now=now)
     except _REFUSALS as refused:
         move.outcome, move.detail = Outcome.REFUSED, str(refused)
         return
     move.effective_at = change_version(
-        subscription, version=migration.target, when=timing.when, actor=migration.actor, now=now
+        subscription, version=target, when=timing.when, actor=migration.actor, now=now
     )
     later = timing.when is ChangeWhen.PERIOD_END
     move.outcome = Outcome.SCHEDULED if later else Outcome.MOVED
@@ -276,22 +289,18 @@ def _move_back(
     *,
     now: datetime,
 ) -> None:
+    pending = subscription.pending_version
     if move.outcome == Outcome.PENDING:
         move.outcome = Outcome.REVERTED
-    elif subscription.pending_version_id == migration.target_id:
+    elif pending is not None and pending.sold_id == migration.target_id:
         take_back(subscription, actor=migration.actor, now=now)
         move.outcome = Outcome.REVERTED
     elif why := _undo_phase(move, migration, subscription):
         move.outcome, move.detail = Outcome.KEPT, why
     else:
-        audit_change(
-            subscription,
-            version=migration.source,
-            when="reverted",
-            actor=migration.actor,
-            now=now,
-        )
-        subscription.version = migration.source
+        source = in_currency(migration.source, currency=subscription.version.currency)
+        audit_change(subscription, version=source, when="reverted", actor=migration.actor, now=now)
+        subscription.version = source
         provision(subscription, now=now)
         move.outcome = Outcome.REVERTED
 
@@ -302,17 +311,19 @@ def _undo_phase(
     """As if the subscription had stayed; says why not where that cannot be."""
     assert move.effective_at is not None
     phases = SubscriptionPhase.objects.filter(subscription=subscription)
-    entered = phases.filter(
-        version=migration.target, start_at=move.effective_at, end_at=None
-    ).first()
-    left = phases.filter(version=migration.source, end_at=move.effective_at).first()
+    currency = subscription.version.currency
+    source, target = (
+        in_currency(each, currency=currency) for each in (migration.source, migration.target)
+    )
+    entered = phases.filter(version=target, start_at=move.effective_at, end_at=None).first()
+    left = phases.filter(version=source, end_at=move.effective_at).first()
     if entered is None or left is None or subscription.status == Subscription.Status.CANCELED:
         return "The subscription was changed since."
     issued = Invoice.objects.filter(subscription=subscription, period_end_at__gt=entered.start_at)
     if issued.exclude(status__in=(Invoice.Status.DRAFT, Invoice.Status.VOID)).exists():
         return "It is invoiced."
     if entered.seats != left.seats:  # agreed meanwhile, and no matter of the version
-        entered.version = migration.source
+        entered.version = source
         entered.save()
         return ""
     entered.delete()

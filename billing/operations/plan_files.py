@@ -18,7 +18,7 @@ from billing.domain.plan_files import (
 )
 from billing.models import Plan, PlanVersion
 from billing.operations import catalogue
-from billing.operations.plan_shapes import PlanInvalid, VersionTerms, read_version
+from billing.operations.plan_shapes import PlanInvalid, Priced, VersionTerms, read_version
 from billing.queries.plan_files import plan_as_data, version_as_data
 
 _NAMES = ("name", "description", "public", "family")
@@ -102,11 +102,16 @@ def _wanted(plan: DescribedPlan) -> dict[str, Any]:
         catalogue.check_names(
             key=plan.key, name=plan.name, description=plan.description, family=plan.family
         )
-        version, rights = read_version(_terms(plan))
+        first, *further = read_version(_terms(plan))
     except PlanInvalid as invalid:
         raise PlanFileInvalid(f"plans.{plan.key}.{invalid.param}", invalid.detail) from invalid
     named = {name: getattr(plan, name) for name in _NAMES}
-    return named | version_as_data(version, rights)
+    return named | _as_data(first, further)
+
+
+def _as_data(first: Priced, further: Sequence[Priced]) -> dict[str, Any]:
+    prices = [(each.version, each.rights) for each in further]
+    return version_as_data(first.version, first.rights, further=prices)
 
 
 def _terms(plan: DescribedPlan) -> VersionTerms:
@@ -134,8 +139,9 @@ def _apply(
         _rename(row, plan, actor=actor, now=now)
     if not paths - set(_NAMES):
         return None
-    wanted = version_as_data(*read_version(_terms(plan)))
-    newest = row.versions.order_by("-number").first()
+    first, *further = read_version(_terms(plan))
+    wanted = _as_data(first, further)
+    newest = row.versions.filter(base=None).order_by("-number").first()
     if newest is None or newest.state != "draft" or version_as_data(newest) != wanted:
         return catalogue.new_version(
             row.id, terms=_terms(plan), activate=activate, actor=actor, now=now

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from billing.domain.further_prices import FurtherPricesInvalid, SoldFor, check_further
 from billing.domain.money import CURRENCIES
 from billing.domain.prices import PriceInvalid, parse_price, price_to_json
 from billing.domain.seats import parse_seats, seats_to_json
@@ -22,6 +23,7 @@ DAYS_MAX: Final = 731
 ENTITLEMENTS_MAX: Final = 200
 WINDOWS: Final = ("period", "month", "week", "day", "hour", "minute", "lifetime")
 _FEATURE: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}")
+_RIGHT: Final = re.compile(r"entitlements\[(\d+)\]\.price")
 _METERED: Final = frozenset(
     {"meter", "type", "included", "unlimited", "window", "rollover", "over", "overage_limit"}
     | {"price"}
@@ -47,7 +49,8 @@ class VersionTerms:
 
     `fee` and `minimum` are minor units of `currency` per `interval`; usage that comes to
     `billing_threshold` minor units is billed at once; `seats` what each seat costs;
-    `entitlements` are objects as the contract shows them.
+    `entitlements` are objects as the contract shows them; `prices` has, by further currency,
+    everything of them that is money.
     """
 
     currency: str = "usd"
@@ -61,10 +64,74 @@ class VersionTerms:
     billing_threshold: int | None = None
     seats: Mapping[str, Any] | None = None
     entitlements: Sequence[Mapping[str, Any]] = ()
+    prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement]]:
-    """The rows of these terms, unsaved. Raises PlanInvalid."""
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A version in one currency, unsaved, and its rights with their prices in it."""
+
+    version: PlanVersion
+    rights: list[PlanEntitlement]
+
+
+def read_version(terms: VersionTerms) -> list[Priced]:
+    """The version of these terms, then the same in each further currency.
+
+    Every currency has a price for whatever has one in another. Raises PlanInvalid, which names
+    all that is missing at once.
+    """
+    first = _read(terms)
+    if not isinstance(terms.prices, Mapping):
+        raise PlanInvalid("prices", "must map currencies to what is paid in them")
+    sold = first.version
+    has = SoldFor(
+        sold.currency,
+        fee=sold.fee,
+        minimum=sold.minimum,
+        billing_threshold=sold.billing_threshold,
+        seat_price=sold.seats["price"] if sold.seats else None,
+        meters={
+            right.meter.key: right.price for right in first.rights if right.meter and right.price
+        },
+    )
+    try:
+        check_further(has, terms.prices)
+    except FurtherPricesInvalid as invalid:
+        raise PlanInvalid(invalid.param, invalid.detail) from invalid
+    return [first, *(_read_further(terms, given, currency=c) for c, given in terms.prices.items())]
+
+
+def _read_further(terms: VersionTerms, given: Mapping[str, Any], *, currency: str) -> Priced:
+    """The terms with the money of another currency in them, read as any others."""
+    meters = given.get("meters", {})
+    other = replace(
+        terms,
+        currency=currency,
+        fee=given.get("fee", 0),
+        minimum=given.get("minimum", 0),
+        billing_threshold=given.get("billing_threshold"),
+        seats=terms.seats and {**terms.seats, "price": given["seat_price"]},
+        entitlements=[
+            {**right, "price": meters[right["meter"]]} if right.get("price") else right
+            for right in terms.entitlements
+        ],
+        prices={},
+    )
+    try:
+        return _read(other)
+    except PlanInvalid as invalid:
+        # What is wrong now is wrong in this currency: nothing but the money is other than before.
+        param = invalid.param
+        if found := _RIGHT.match(param):
+            key = terms.entitlements[int(found[1])]["meter"]
+            param = f"meters.{key}{param[found.end() :]}"
+        elif param.startswith("seats.price"):
+            param = "seat_price" + param.removeprefix("seats.price")
+        raise PlanInvalid(f"prices.{currency}.{param}", invalid.detail) from invalid
+
+
+def _read(terms: VersionTerms) -> Priced:
     if terms.currency not in CURRENCIES:
         raise PlanInvalid("currency", f"{terms.currency!r} cannot be invoiced here")
     if terms.interval not in PlanVersion.Interval.values:
@@ -100,7 +167,7 @@ def read_version(terms: VersionTerms) -> tuple[PlanVersion, list[PlanEntitlement
         for index, given in enumerate(terms.entitlements)
     ]
     _refuse_contradictions(rights)
-    return version, rights
+    return Priced(version, rights)
 
 
 def check_threshold(amount: int | None, *, currency: str) -> None:

@@ -16,6 +16,7 @@ from django.db.models import F, QuerySet
 
 from accounts.operations.auditing import audit
 from billing.models import Invoice, PlanVersion, PriceSimulation, SimulatedRevenue
+from billing.queries.catalogue import CurrencyUnfit, in_currency
 from billing.queries.simulations import SimulatedPeriod, simulated, simulated_invoices
 
 logger = logging.getLogger(__name__)
@@ -44,15 +45,21 @@ def start_simulation(
     end_at: datetime,
     source_id: int | None = None,
     customer_ids: Sequence[int] | None = None,
+    currency: str | None = None,
     actor: str,
     now: datetime,
 ) -> PriceSimulation:
     """Ask for the past periods in `[start_at, end_at)` to be rated under a version, a draft too.
 
-    A worker does it. Raises SimulationRefused: for a version that is not there, a span that is
-    empty or too long, too many periods, and while too many others are running.
+    It is of one currency: `currency`, else the version's first. A worker does it.
+    Raises SimulationRefused: for a version that is not there, or not in the currency, a span that
+    is empty or too long, too many periods, and while too many others are running.
     """
     version = _version(version_id, param="version")
+    try:
+        version = in_currency(version, currency=currency or version.currency)
+    except CurrencyUnfit as unfit:
+        raise SimulationRefused("currency", str(unfit)) from unfit
     source = None if source_id is None else _version(source_id, param="source")
     if start_at >= end_at:
         raise SimulationRefused("end_at", "The end must be after the start.")
@@ -84,7 +91,11 @@ def start_simulation(
             actor=actor,
             action="price_simulation.started",
             subject=asked.public_id,
-            changes={"version": version.public_id, "periods": asked.total},
+            changes={
+                "version": version.public_id,
+                "currency": version.currency,
+                "periods": asked.total,
+            },
             now=now,
         )
     return asked
@@ -115,7 +126,7 @@ def advance_simulations(*, now: datetime, limit: int) -> int:
 
 
 def _version(version_id: int, *, param: str) -> PlanVersion:
-    found = PlanVersion.objects.filter(pk=version_id).first()
+    found = PlanVersion.objects.select_related("plan").filter(pk=version_id, base=None).first()
     if found is None:
         raise SimulationRefused(param, "There is no such version of a plan.")
     return found

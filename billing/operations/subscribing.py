@@ -38,12 +38,6 @@ class AlreadySubscribed(Exception):
     param = "customer"
 
 
-class CurrencyUnfit(Exception):
-    """The plan is sold in another currency than the customer pays in."""
-
-    param = "plan"
-
-
 class StartInvalid(Exception):
     """A subscription cannot start then: in the future, too long ago, or before another ended."""
 
@@ -116,6 +110,7 @@ def subscribe(
 ) -> Subscription:
     """Subscribe the customer to the active version of a plan (its key or id), from now or earlier.
 
+    It is billed in the customer's currency, which stays the customer's from then on.
     Periods that are over by `now` are closed at once. A plan that costs something and is collected
     through Stripe waits, incomplete, until there is a payment method; a trial, which each customer
     has once in a family of plans, waits only where the plan says so. Raises AlreadySubscribed,
@@ -123,11 +118,7 @@ def subscribe(
     """
     with transaction.atomic():
         customer = lock_customer(customer_id)
-        version = active_version(plan)
-        if version.currency != customer.currency:
-            raise CurrencyUnfit(
-                f"The customer pays in {customer.currency}, the plan is in {version.currency}."
-            )
+        version = active_version(plan, currency=customer.currency)
         if seats != 1:
             check_seats(seats, version=version)
         start_at = _start(customer_id, start_at=start_at, now=now)

@@ -16,7 +16,7 @@ def exported() -> dict[str, Any]:
 
 def plan_as_data(plan: Plan) -> dict[str, Any]:
     """The plan with the version that is on sale, or the newest where none is."""
-    versions = plan.versions.order_by("-number")
+    versions = plan.versions.filter(base=None).order_by("-number")
     version = versions.filter(state=PlanVersion.State.ACTIVE).first() or versions.first()
     named: dict[str, Any] = {
         "name": plan.name,
@@ -28,14 +28,18 @@ def plan_as_data(plan: Plan) -> dict[str, Any]:
 
 
 def version_as_data(
-    version: PlanVersion, rights: Sequence[PlanEntitlement] | None = None
+    version: PlanVersion,
+    rights: Sequence[PlanEntitlement] | None = None,
+    *,
+    further: Sequence[tuple[PlanVersion, Sequence[PlanEntitlement]]] = (),
 ) -> dict[str, Any]:
     """All terms of a version, each member said: two versions are alike where these are equal.
 
-    `rights`: those of a version that is not saved.
+    `rights`: those of a version that is not saved; `further`: it in its further currencies.
     """
     if rights is None:
-        rights = list(version.entitlements.select_related("meter").order_by("id"))
+        rights = rights_of(version)
+        further = [(each, rights_of(each)) for each in version.further.order_by("currency")]
     return {
         "currency": version.currency,
         "interval": version.interval,
@@ -48,6 +52,27 @@ def version_as_data(
         "billing_threshold": version.billing_threshold,
         "seats": version.seats,
         "entitlements": [right_as_data(right) for right in rights],
+        "prices": {each.currency: prices_as_data(each, given) for each, given in further},
+    }
+
+
+def rights_of(version: PlanVersion) -> list[PlanEntitlement]:
+    """Its rights in the order in which they were written."""
+    return list(version.entitlements.select_related("meter").order_by("id"))
+
+
+def prices_as_data(version: PlanVersion, rights: Sequence[PlanEntitlement]) -> dict[str, Any]:
+    """Everything of a version that is money, in the form of `prices`."""
+    return {
+        "fee": version.fee,
+        "minimum": version.minimum,
+        "billing_threshold": version.billing_threshold,
+        "seat_price": version.seats["price"] if version.seats else None,
+        "meters": {
+            right.meter.key: right.price
+            for right in rights
+            if right.meter is not None and right.price is not None
+        },
     }
 
 

@@ -68,7 +68,8 @@ def simulated_invoices(
         found = found.filter(customer_id__in=customer_ids)
     if source is not None:
         under = SubscriptionPhase.objects.filter(
-            subscription=OuterRef("subscription"), version=source
+            Q(version=source) | Q(version__base=source.sold_id),
+            subscription=OuterRef("subscription"),
         )
         found = found.filter(Exists(under))
     return found.order_by("customer_id", "period_start_at", "id")

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from billing.domain.trials import TrialOutcome, parse_trial_end
 from billing.models import PlanVersion, Subscription, SubscriptionPhase
-from billing.queries.catalogue import PlanNotOnSale, PlanUnknown, active_version
+from billing.queries.catalogue import (
+    CurrencyUnfit,
+    PlanNotOnSale,
+    PlanUnknown,
+    active_version,
+)
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 
 
@@ -49,10 +54,9 @@ def after_trial(subscription: Subscription) -> AfterTrial:
     if wanted.outcome is not TrialOutcome.MOVED:
         return AfterTrial(wanted.outcome, version)
     try:
-        other = active_version(wanted.plan)
-    except (PlanUnknown, PlanNotOnSale):
+        other = active_version(wanted.plan, currency=version.currency)
+    except (PlanUnknown, PlanNotOnSale, CurrencyUnfit):
         return AfterTrial(TrialOutcome.WAITS, version)
-    costs = needs_payment_method(other, collection=subscription.collection)
-    if costs or other.currency != version.currency:
+    if needs_payment_method(other, collection=subscription.collection):
         return AfterTrial(TrialOutcome.WAITS, version)
     return AfterTrial(TrialOutcome.MOVED, other)

@@ -146,6 +146,7 @@ class Account:
     version: int
     external_id: str | None = None
     suspended: bool = False
+    currency: str = "usd"  # in which it is offered plans
     plan_key: str = ""
     plan_name: str = ""
     sold: bool = False  # billing has said something of this customer

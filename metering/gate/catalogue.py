@@ -60,7 +60,7 @@ class Catalogue:
     meters_by_id: Mapping[int, MeterTerms] = field(default_factory=dict)
     meters_by_type: Mapping[str, Sequence[MeterTerms]] = field(default_factory=dict)
     features: frozenset[str] = frozenset()
-    offers: Sequence[Offer] = ()
+    offers: Mapping[str, Sequence[Offer]] = field(default_factory=dict)  # by currency
     gateways: Mapping[bytes, GatewayKey] = field(default_factory=dict)
     routes: Mapping[int, Sequence[Route]] = field(default_factory=dict)
     changed: Mapping[int, Sequence[MeterTerms]] = field(default_factory=dict)
@@ -72,6 +72,10 @@ class Catalogue:
         if steps is None:
             return self.meters_by_id[meter_id]
         return next(each for each in steps if each.stands_at(at))
+
+    def offers_in(self, currency: str) -> Sequence[Offer]:
+        """The plans that are sold in a currency, the cheapest first."""
+        return self.offers.get(currency, ())
 
     def caller(self, digest: bytes, *, now: datetime) -> GatewayKey:
         """The gateway a key belongs to; raises Problem where the key is not good at that moment."""
@@ -107,8 +111,10 @@ def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catal
         for each in () if meter_id in archived else terms:
             by_type.setdefault(each.event_type, []).append(each)
     firsts = {meter_id: terms[0] for meter_id, terms in steps.items()}
-    published = [_offer(each) for each in msgspec.json.decode(offers or "[]")]
-    sold = {name for offer in published for name in offer.features}
+    published: dict[str, list[Offer]] = {}
+    for each in msgspec.json.decode(offers or "[]"):
+        published.setdefault(each["currency"], []).append(_offer(each))
+    sold = {name for found in published.values() for offer in found for name in offer.features}
     return Catalogue(
         version=version,
         meters={each.key: each for key, each in firsts.items() if key not in archived},

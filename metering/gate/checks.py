@@ -60,7 +60,7 @@ def decide_check(
         raise
     if key is None:
         return _peek(call, work, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
-    decision = decide(account, items, now=at, offers=catalogue.offers)
+    decision = decide(account, items, now=at, offers=catalogue.offers_in(account.currency))
     if isinstance(decision, Denied):
         # A repeat of what was admitted is no new call: the write finds out, and it is replayed.
         work.new_ids.append(key)
@@ -247,7 +247,7 @@ def _peek(
     bounds: Bounds,
 ) -> Answer | Admitted:
     account = work.account
-    decision = decide(account, items, now=at, offers=catalogue.offers)
+    decision = decide(account, items, now=at, offers=catalogue.offers_in(account.currency))
     if isinstance(decision, Denied):
         return deny(call, work, decision, items, catalogue=catalogue, now=now, bounds=bounds)
     balances = [
@@ -298,7 +298,9 @@ def deny(
         "denial", denied.item.name, denied.code, str(api_key_id), now.strftime("%Y%m%d%H%M")
     )
     decision = answers.owned("dec", account.customer_id, key)
-    ways_out = remedies(account, denied, items, now=now, offers=catalogue.offers)
+    ways_out = remedies(
+        account, denied, items, now=now, offers=catalogue.offers_in(account.currency)
+    )
     answer = answers.denial(
         account,
         denied,

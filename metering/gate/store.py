@@ -266,12 +266,14 @@ def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
 
 def _account(row: Sequence[Any], since: datetime) -> Account:
     (id_, version, external_id, suspended, sold, plan_key, plan_name, deny_code, deny_at,
-     invoice_url, rights, grants, balances, keys, next_expiry_at, spend_limit) = row  # fmt: skip
+     invoice_url, rights, grants, balances, keys, next_expiry_at, spend_limit,
+     currency) = row  # fmt: skip
     account = Account(
         customer_id=id_,
         version=version,
         external_id=external_id,
         suspended=suspended,
+        currency=currency,
         sold=sold,
         plan_key=plan_key,
         plan_name=plan_name,

@@ -254,10 +254,18 @@ class Offer(models.Model):
     "window"}}, "features": {"<key>": "<value>"}}. Guarded by the catalogue's version.
     """
 
-    plan_key = models.CharField(max_length=100, primary_key=True)
+    plan_key = models.CharField(max_length=100)
+    currency = models.CharField(max_length=3, default="usd")  # of those who may have it
     plan_name = models.CharField(max_length=200)
     rank = models.BigIntegerField(default=0)  # cheapest first
     terms = models.JSONField(default=dict)
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["plan_key", "currency"], name="offer_plan_is_unique_per_currency"
+            )
+        ]
+
     def __str__(self) -> str:
-        return self.plan_key
+        return f"{self.plan_key} in {self.currency}"

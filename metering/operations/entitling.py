@@ -73,12 +73,13 @@ class StandingTerms:
 
 @dataclass(frozen=True, slots=True)
 class OfferTerms:
-    """A plan on sale; `terms` as metering.models.Offer describes them."""
+    """A plan on sale in a currency; `terms` as metering.models.Offer describes them."""
 
     plan_key: str
     plan_name: str
     rank: int
     terms: Mapping[str, Any]
+    currency: str = "usd"
 
 
 def entitle(
@@ -149,6 +150,7 @@ def publish_offers(offers: Sequence[OfferTerms]) -> None:
                 plan_name=each.plan_name,
                 rank=each.rank,
                 terms=dict(each.terms),
+                currency=each.currency,
             )
             for each in offers
         )

@@ -31,6 +31,7 @@ def account_of(customer_id: int, *, now: datetime) -> Account:
         version=customer.version_row.version,
         external_id=customer.external_id,
         suspended=customer.suspended_at is not None,
+        currency=customer.currency,
         balances_since=now,
     )
     standing = Standing.objects.filter(customer_id=customer_id).first()

@@ -59,7 +59,8 @@ SELECT c.id,
        (SELECT (extract(epoch FROM min(h.expires_at)) * 1000000)::bigint
           FROM metering_hold AS h
          WHERE h.customer_id = v.customer_id AND h.state = 'open') AS next_expiry_at,
-       s.spend_limit::text
+       s.spend_limit::text,
+       c.currency
   FROM wanted AS w
   JOIN accounts_customer AS c ON c.id = w.customer_id
   JOIN accounts_customerversion AS v ON v.customer_id = w.customer_id

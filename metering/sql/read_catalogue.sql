@@ -18,7 +18,8 @@ SELECT (SELECT version FROM accounts_catalogueversion),
                                 WHERE v.meter_id = metering_meter.id)))
           FROM metering_meter)::text,
        (SELECT json_agg(json_build_object(
-                   'plan_key', plan_key, 'plan_name', plan_name, 'terms', terms)
+                   'plan_key', plan_key, 'currency', currency, 'plan_name', plan_name,
+                   'terms', terms)
                    ORDER BY rank, plan_key)
           FROM metering_offer)::text,
        (SELECT json_agg(json_build_array(

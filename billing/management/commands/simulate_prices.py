@@ -12,6 +12,7 @@ from accounts.domain.ids import IdMalformed, decode
 from accounts.queries import customer_by_reference
 from billing.domain.money import Money, format_money
 from billing.models import PlanVersion
+from billing.queries.catalogue import CurrencyUnfit, in_currency
 from billing.queries.simulations import SimulatedCustomer, simulated, simulated_invoices
 
 _PROGRESS_EVERY = 100
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--plan-version", required=True, help="pv_…, a draft too")
         parser.add_argument("--from", required=True, dest="start_at", help="periods from this date")
         parser.add_argument("--to", required=True, dest="end_at", help="to before this date")
+        parser.add_argument("--currency", help="in which the version has a price (its first)")
         parser.add_argument("--source", help="pv_…: only subscriptions that stood under it")
         parser.add_argument(
             "--customer", action="append", metavar="ID", help="cus_… or external id; may repeat"
@@ -36,6 +38,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
         """Print a line for each customer, and the whole; progress goes to standard error."""
         version = _version(options["plan_version"])
+        try:
+            version = in_currency(version, currency=options["currency"] or version.currency)
+        except CurrencyUnfit as unfit:
+            raise CommandError(str(unfit)) from unfit
         start_at, end_at = _day(options["start_at"]), _day(options["end_at"])
         if start_at >= end_at:
             raise CommandError("--to must be after --from.")
@@ -68,7 +74,7 @@ def _version(public_id: str) -> PlanVersion:
         number = decode(PlanVersion.PREFIX, public_id)
     except IdMalformed as error:
         raise CommandError(f"{public_id!r} is no id of a plan version (pv_…).") from error
-    found = PlanVersion.objects.select_related("plan").filter(pk=number).first()
+    found = PlanVersion.objects.select_related("plan").filter(pk=number, base=None).first()
     if found is None:
         raise CommandError(f"There is no plan version {public_id!r}.")
     return found

@@ -50,7 +50,7 @@ def test_some_members_are_changed_and_the_others_stay(api: Api) -> None:
     assert answer.status_code == 200, answer.content
     assert answer.json()["external_id"] is None
     assert answer.json()["name"] == "Acme"
-    refused = api.call("PATCH", f"customers/{customer.public_id}", {"currency": "eur"})
+    refused = api.call("PATCH", f"customers/{customer.public_id}", {"currency": "euro"})
     assert (refused.status_code, refused.json()["param"]) == (422, "currency")
 
 

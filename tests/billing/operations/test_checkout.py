@@ -8,8 +8,8 @@ import pytest
 
 from billing.domain.plan_changes import PlanChangeRefused
 from billing.models import CheckoutSession, PlanVersion, Subscription
-from billing.operations import catalogue, changing, checkout, collecting, subscribing
-from billing.queries.catalogue import PlanUnknown
+from billing.operations import catalogue, changing, checkout, collecting
+from billing.queries.catalogue import CurrencyUnfit, PlanUnknown
 from billing.queries.subscriptions import current_subscription
 from metering.models import Standing
 from tests.factories.accounts import a_customer
@@ -118,7 +118,7 @@ def test_is_not_begun_where_it_would_be_refused(free: PlanVersion, pro: PlanVers
     with pytest.raises(PlanUnknown):
         begin(customer_id, "none")
     a_plan(currency="eur", key="euro")
-    with pytest.raises(subscribing.CurrencyUnfit):
+    with pytest.raises(CurrencyUnfit):
         begin(customer_id, "euro")
     invoice = bill(subscription, now=NOVEMBER + DAY)
     collecting.mark_payment_failed(invoice.id, attempt=1, code="declined", now=NOVEMBER + DAY)

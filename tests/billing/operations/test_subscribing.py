@@ -11,7 +11,7 @@ from accounts.operations.versions import CustomerUnknown
 from billing.domain.subscriptions import SubscriptionTransitionRefused
 from billing.models import Invoice, Subscription, SubscriptionPhase
 from billing.operations import checking, closing, collecting, subscribing
-from billing.queries.catalogue import PlanUnknown
+from billing.queries.catalogue import CurrencyUnfit, PlanUnknown
 from billing.queries.subscriptions import current_plan, current_subscription, subscriptions
 from metering.models import Entitlement, Standing
 from tests.factories.accounts import a_customer
@@ -108,7 +108,7 @@ class TestSubscribing:
 
     def test_unfit_plans_and_customers_are_refused(self) -> None:
         euro = a_plan(currency="eur")
-        with pytest.raises(subscribing.CurrencyUnfit):
+        with pytest.raises(CurrencyUnfit):
             a_subscription(euro)
         customer = a_customer()
         given: dict[str, Any] = {"actor": ACTOR, "now": NOW}
