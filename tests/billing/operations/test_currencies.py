@@ -84,10 +84,10 @@ def paying_in(currency: str, **members: Any) -> Customer:
 @pytest.mark.parametrize(
     ("currency", "lines"),
     [
-        ("usd", [("fee", 2_000), ("fee", 1_000), ("usage", 150)]),  # 2 × 5, 150 × 0.01
-        ("eur", [("fee", 1_800), ("fee", 900), ("usage", 135)]),  # 2 × 4.50, 150 × 0.009
-        ("jpy", [("fee", 3_000), ("fee", 1_400), ("usage", 225)]),  # 2 × 700, 150 × 1.5
-        # 2 × 1.500; 150 × 0.0031 = 0.465, rounded to the 10 fils that can be charged
+        ("usd", [("fee", 2_000), ("fee", 1_000), ("usage", 150)]),  # 2 * 5, 150 * 0.01
+        ("eur", [("fee", 1_800), ("fee", 900), ("usage", 135)]),  # 2 * 4.50, 150 * 0.009
+        ("jpy", [("fee", 3_000), ("fee", 1_400), ("usage", 225)]),  # 2 * 700, 150 * 1.5
+        # 2 * 1.500; 150 * 0.0031 = 0.465, rounded to the 10 fils that can be charged
         ("kwd", [("fee", 6_000), ("fee", 3_000), ("usage", 470)]),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_currency_that_is_not_listed_is_refused_with_those_that_are(meter: Met
         lambda: checkout.begin_checkout(customer.id, plan="pro", actor=ACTOR, now=NOW),
     ]
     for act in acts:
-        with pytest.raises(CurrencyUnfit, match="no price in gbp.*one in usd, eur"):
+        with pytest.raises(CurrencyUnfit, match=r"no price in gbp.*one in usd, eur"):
             act()
     assert not Subscription.objects.exists()
     assert active_version("pro") == version
