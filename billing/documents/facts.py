@@ -14,6 +14,7 @@ from billing.domain.money import Money, format_exact, format_money
 from billing.domain.parties import Party
 from billing.models import Invoice, InvoiceLine, PaymentAttempt
 from billing.queries.parties import buyer, seller
+from billing.queries.peers import Peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ def invoice_document(invoice: Invoice) -> InvoiceDocument:
 
 
 def _buyer(invoice: Invoice) -> Party:
-    return Party.from_json(invoice.buyer) if invoice.buyer else buyer(invoice.customer)
+    if invoice.buyer:
+        return Party.from_json(invoice.buyer)
+    return buyer(invoice.customer, peers=Peers([invoice.customer_id]))
 
 
 def _facts(invoice: Invoice) -> Iterable[Pair]:

@@ -181,16 +181,19 @@ def round_minor(value: Decimal, *, currency: str) -> int:
     (0.005 USD is 1 cent, -0.005 USD is -1 cent), so that a credit of a charge is exactly its
     opposite. Rounds to the currency's ``step``. Raises :class:`CurrencyUnknown`.
     """
-    return round_minor_fraction(
-        Fraction(value) * 10 ** currency_of(currency).exponent, currency=currency
-    )
+    units, parts = value.as_integer_ratio()
+    known = currency_of(currency)
+    return _round(units * 10**known.exponent, parts=parts, step=known.step)
 
 
 def round_minor_fraction(amount: Fraction, *, currency: str) -> int:
     """The rule of :func:`round_minor` for a fraction that is already in *minor* units."""
-    step = currency_of(currency).step
-    steps = abs(amount) / step
-    rounded = (2 * steps.numerator + steps.denominator) // (2 * steps.denominator) * step
+    return _round(amount.numerator, parts=amount.denominator, step=currency_of(currency).step)
+
+
+def _round(amount: int, *, parts: int, step: int) -> int:
+    """`amount / parts` to whole steps, half away from zero."""
+    rounded = (2 * abs(amount) + parts * step) // (2 * parts * step) * step
     return rounded if amount >= 0 else -rounded
 
 

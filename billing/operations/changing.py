@@ -24,8 +24,9 @@ from billing.operations.following import begin_if_payable
 from billing.operations.subscribing import instant, load, next_instant
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.peers import Peers
 from billing.queries.period_fees import period_fee
-from billing.queries.rated_periods import rated_period
+from billing.queries.rated_periods import PeriodTerms, rated_period
 from billing.queries.spans import billed_spans, current_basis, unbilled_period
 
 Status = Subscription.Status
@@ -225,11 +226,13 @@ def _invoice_with(
     subscription: Subscription, *, version: PlanVersion, at: datetime, restarts: bool
 ) -> InvoiceDraft:
     period, basis = unbilled_period(subscription), current_basis(subscription)
-    found = billed_spans(subscription.id, period=period, basis=basis)
+    peers = Peers([subscription.customer_id])
+    found = billed_spans(subscription.id, period=period, basis=basis, peers=peers)
     if not restarts and period.start_at < at < period.end_at:
         last = found.pop()
         if last.period.start_at < at:
             found.append(replace(last, period=Period(last.period.start_at, at)))
         stood = (*last.stood, (at, version))
         found.append(replace(last, version=version, period=Period(at, period.end_at), stood=stood))
-    return rated_period(subscription.customer_id, spans=found, period=period, basis=basis).draft
+    asked = PeriodTerms(subscription.customer_id, found, basis, period)
+    return rated_period(asked, peers=peers).draft

@@ -7,7 +7,7 @@ subscription first catches up with the clock, so that it never matters how late 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -16,9 +16,11 @@ from billing.domain.periods import Interval, first_period
 from billing.domain.subscriptions import SubscriptionEvent
 from billing.domain.trials import TrialOutcome
 from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
-from billing.operations.drafting import draft_period
-from billing.operations.locking import each_in_turn
+from billing.operations.drafting import draft_period, draft_periods
+from billing.operations.locking import in_batches
 from billing.operations.provisioning import advance_status, provision
+from billing.operations.rewriting import rewrite
+from billing.queries.peers import Peers
 from billing.queries.spend_limits import limits_spending
 from billing.queries.trials import after_trial
 
@@ -46,15 +48,26 @@ def advance_due(*, now: datetime, limit: int) -> int:
 
 def catch_up(subscription: Subscription, *, now: datetime) -> bool:
     """Let every period end that is over by `now`; says whether any was. The customer is locked."""
-    turned = told = False
-    while subscription.status not in _STANDING_STILL and subscription.current_end_at <= now:
-        told |= _turn(subscription, now=now)
-        turned = True
-    if told:
-        provision(subscription, now=now)
-    elif turned:
-        subscription.save()
-    return turned
+    return catch_up_all([subscription], now=now) == 1
+
+
+def catch_up_all(subscriptions: Sequence[Subscription], *, now: datetime) -> int:
+    """`catch_up` each of them, together; how many were behind. They are of different customers,
+    who are all locked."""
+    behind = due = [each for each in subscriptions if _is_over(each, now=now)]
+    told: set[int] = set()
+    while due:
+        told |= _turn(due, now=now)
+        due = [each for each in due if _is_over(each, now=now)]
+    rewrite([each for each in behind if each.pk not in told])
+    for each in behind:
+        if each.pk in told:
+            provision(each, now=now)
+    return len(behind)
+
+
+def _is_over(subscription: Subscription, *, now: datetime) -> bool:
+    return subscription.status not in _STANDING_STILL and subscription.current_end_at <= now
 
 
 def close_subscription_now(
@@ -129,19 +142,28 @@ def end_subscription(
 
 
 def _advance(claims: Iterable[tuple[int, int]], now: datetime) -> int:
-    def work(subscription_id: int) -> bool:
-        subscription = Subscription.objects.select_related("version__plan").get(pk=subscription_id)
-        return catch_up(subscription, now=now)
+    def work(subscription_ids: list[int]) -> int:
+        rows = Subscription.objects.filter(pk__in=subscription_ids)
+        rows = rows.prefetch_related("version__plan", "pending_version__plan")
+        return catch_up_all(list(rows), now=now)
 
-    return each_in_turn(list(claims), work=work, what="closing a period")
+    return in_batches(claims, work=work, what="closing a period")
 
 
-def _turn(subscription: Subscription, *, now: datetime) -> bool:
-    """End the current period; says whether metering must be told."""
+def _turn(subscriptions: Sequence[Subscription], *, now: datetime) -> set[int]:
+    """End the current periods; returns for which of them metering must be told."""
+    draft_periods(
+        [(each, each.current_end_at) for each in subscriptions if each.status != Status.TRIALING],
+        now=now,
+    )
+    peers = Peers(each.customer_id for each in subscriptions)
+    return {each.pk for each in subscriptions if _goes_on(each, peers=peers, now=now)}
+
+
+def _goes_on(subscription: Subscription, *, peers: Peers, now: datetime) -> bool:
+    """Let come what follows the current period; says whether metering must be told."""
     at = subscription.current_end_at
     trial = subscription.status == Status.TRIALING
-    if not trial:
-        draft_period(subscription, end_at=at, now=now)
     if subscription.cancel_at is not None and subscription.cancel_at <= at:
         end_subscription(subscription, at=at, actor="system", now=now)
         return True
@@ -156,7 +178,7 @@ def _turn(subscription: Subscription, *, now: datetime) -> bool:
     if subscription.status not in _STANDING_STILL:
         begin_period(subscription, at=at)
     # What the period before has paid of windows that go on is counted from its end.
-    return changes or trial or limits_spending(subscription.customer_id)
+    return changes or trial or limits_spending(subscription.customer_id, peers=peers)
 
 
 def _end_trial(subscription: Subscription, *, at: datetime, now: datetime) -> None:

@@ -21,6 +21,7 @@ from billing.operations.following import caught_up
 from billing.operations.locking import each_in_turn, lock_customer
 from billing.operations.posting import post
 from billing.queries.credits import usable_credits
+from billing.queries.peers import Peers
 
 PRIORITY_MAX: Final = 1_000
 OWED_PRIORITY: Final = 100  # what is owed to customers goes after what was given to them
@@ -104,13 +105,13 @@ def owe_credit(customer_id: int, *, amount: int, currency: str, reason: str, now
     )
 
 
-def use_credit(invoice: Invoice, *, amount: int) -> None:
+def use_credit(invoice: Invoice, *, amount: int, peers: Peers) -> None:
     """Use up `amount` for an invoice that is being issued, by priority, expiry and age.
 
-    The caller has found that there is as much, and posts it.
+    The caller has found among the same peers that there is as much, and posts it.
     """
     usable = usable_credits(
-        invoice.customer_id, currency=invoice.currency, end_at=invoice.period_end_at
+        invoice.customer_id, currency=invoice.currency, end_at=invoice.period_end_at, peers=peers
     )
     drawn = draw(usable, amount=amount)
     for credit_id, part in drawn.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ from billing.domain.money import currency_of
 from billing.models import Invoice, Wallet
 from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
 from billing.operations.invoice_moves import audit_invoice, load_invoice
+from billing.queries.peers import Peers
 
 
 class WalletTooEmpty(Exception):
@@ -30,7 +32,7 @@ def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
         if not due:
             return invoice
         refuse_if_stripe_collects(invoice)
-        wallet = wallet_covering(invoice)
+        wallet = wallet_covering(invoice, peers=Peers([invoice.customer_id]))
         if wallet is None:
             raise WalletTooEmpty("The wallet holds less than is due.")
         move_wallet(wallet, amount=-due)
@@ -46,12 +48,16 @@ def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
     return invoice
 
 
-def wallet_covering(invoice: Invoice) -> Wallet | None:
+def wallet_covering(invoice: Invoice, *, peers: Peers) -> Wallet | None:
     """The customer's wallet, if it holds all that is due of the invoice. The customer is locked."""
+    wallet = peers.ask(_wallets_of, (invoice.customer_id, invoice.currency))
     least = _major(invoice.amount_due, currency=invoice.currency)
-    return Wallet.objects.filter(
-        customer_id=invoice.customer_id, currency=invoice.currency, balance__gte=least
-    ).first()
+    return wallet if wallet is not None and wallet.balance >= least else None
+
+
+def _wallets_of(customer_ids: Sequence[int]) -> dict[tuple[int, str], Wallet]:
+    rows = Wallet.objects.filter(customer_id__in=customer_ids)
+    return {(each.customer_id, each.currency): each for each in rows}
 
 
 def move_wallet(wallet: Wallet, *, amount: int) -> None:

@@ -8,38 +8,47 @@ adjustments, carried amounts and credit are taken in. From then on it never chan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
-from accounts.operations.auditing import audit
+from accounts.operations.auditing import Audited, audit_all
 from billing.domain import invoices as rules
 from billing.domain import ledger
-from billing.domain.invoices import CarriedAmount, LineKind
+from billing.domain.invoices import CarriedAmount, InvoiceDraft, LineKind
 from billing.domain.ledger import Posting
 from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice, Subscription
 from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
 from billing.operations.drawing import draw_wallet, wallet_covering
-from billing.operations.locking import each_in_turn, lock_customer
-from billing.operations.posting import post
-from billing.queries.adjustments import Correction, adjustment_lines, corrections
+from billing.operations.locking import in_batches, lock_customer
+from billing.operations.posting import ToPost, post_all
+from billing.operations.rewriting import insert, rewrite
+from billing.queries.adjustments import Correction, adjustment_lines, corrections_of
 from billing.queries.credits import credit_available
+from billing.queries.invoices import carried_of
 from billing.queries.ledger import issue_key
 from billing.queries.parties import buyer, seller
-from billing.queries.rated_periods import RatedUsage, rated_period
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import PeriodTerms, RatedUsage, rated_periods
 from billing.queries.spans import PeriodBasis, billed_spans
 
 _NEXT_NUMBER: Final = """
-INSERT INTO billing_invoicecounter AS counter (prefix, last_number) VALUES (%(prefix)s, 1)
-    ON CONFLICT (prefix) DO UPDATE SET last_number = counter.last_number + 1
+INSERT INTO billing_invoicecounter AS counter (prefix, last_number)
+    VALUES (%(prefix)s, %(count)s)
+    ON CONFLICT (prefix) DO UPDATE SET last_number = counter.last_number + %(count)s
 RETURNING last_number
 """
 MANUAL_TERMS: Final = timedelta(days=30)
+_ISSUED: Final = (
+    *("number", "status", "issued_at", "due_at", "paid_at", "push", "next_push_at"),
+    *("seller", "buyer"),
+)
 
 
 def issue_due(*, now: datetime, limit: int) -> int:
@@ -50,7 +59,7 @@ def issue_due(*, now: datetime, limit: int) -> int:
     over = now - timedelta(seconds=settings.CLOSE_GRACE_S)
     due = Invoice.objects.filter(status=Invoice.Status.DRAFT, period_end_at__lte=over)
     claims = due.order_by("period_end_at", "id").values_list("customer_id", "id")[:limit]
-    return each_in_turn(list(claims), work=lambda found: _issue(found, now=now), what="issuing")
+    return in_batches(claims, work=lambda found: _issue(found, now=now), what="issuing")
 
 
 def issue(invoice_id: int, *, now: datetime) -> Invoice:
@@ -60,19 +69,25 @@ def issue(invoice_id: int, *, now: datetime) -> Invoice:
         lock_customer(invoice.customer_id)
         older = _older_drafts(invoice).order_by("period_start_at").values_list("id", flat=True)
         for draft_id in [*older, invoice_id]:
-            _issue(draft_id, now=now)
+            _issue([draft_id], now=now)
         invoice.refresh_from_db()
     return invoice
 
 
 def next_number(prefix: str) -> str:
-    """The next number of this row of numbers, without a gap: a caller that fails gives it back.
+    """The next of `next_numbers`."""
+    return next_numbers(prefix, count=1)[0]
 
-    Others who want one wait until the transaction ends, so it is taken as late as possible.
+
+def next_numbers(prefix: str, *, count: int) -> list[str]:
+    """The next numbers of this row of numbers, without a gap: a caller that fails gives them back.
+
+    Others who want one wait until the transaction ends, so they are taken as late as possible.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_NEXT_NUMBER, {"prefix": prefix})
-        return f"{prefix}-{cursor.fetchone()[0]:06d}"
+        cursor.execute(_NEXT_NUMBER, {"prefix": prefix, "count": count})
+        last = cursor.fetchone()[0]
+    return [f"{prefix}-{number:06d}" for number in range(last - count + 1, last + 1)]
 
 
 def _older_drafts(invoice: Invoice) -> QuerySet[Invoice]:
@@ -84,100 +99,132 @@ def _older_drafts(invoice: Invoice) -> QuerySet[Invoice]:
     )
 
 
-def _issue(invoice_id: int, *, now: datetime) -> bool:
-    invoice = Invoice.objects.select_related("subscription", "customer").get(pk=invoice_id)
-    if invoice.status != Invoice.Status.DRAFT or _older_drafts(invoice).exists():
-        return False
-    assert invoice.subscription is not None
-    subscription = invoice.subscription
-    period = Period(invoice.period_start_at, invoice.period_end_at)
-    basis = PeriodBasis.from_json(invoice.basis)
-    rated = rated_period(
-        invoice.customer_id,
-        spans=billed_spans(subscription.id, period=period, basis=basis),
-        period=period,
-        basis=basis,
-    )
-    late = corrections(invoice)
-    carried = list(
-        Invoice.objects.filter(
-            customer_id=invoice.customer_id,
-            currency=invoice.currency,
-            status=Invoice.Status.OPEN,
-            push=Invoice.Push.CARRIED,
-            carried_to=None,
-        ).order_by("period_start_at", "id")
-    )
-    draft = rules.assemble(
-        currency=invoice.currency,
-        period=period,
-        fees=rated.draft.lines,
-        adjustments=adjustment_lines(late),
-        carried=[CarriedAmount(each.public_id, each.amount_due) for each in carried],
-        credit_available=credit_available(
-            invoice.customer_id, currency=invoice.currency, end_at=period.end_at
-        ),
-    )
-    write_lines(invoice, draft=draft)
-    _remember_usage(subscription, rated=rated.usage, late=late, basis=basis)
-    _settle_and_number(invoice, subscription=subscription, now=now)
-    Invoice.objects.filter(pk__in=[each.pk for each in carried]).update(carried_to=invoice)
-    use_credit(invoice, amount=-draft.total_of(LineKind.CREDIT))
-    if invoice.total < 0:
-        owe_credit(
-            invoice.customer_id,
-            amount=-invoice.total,
-            currency=invoice.currency,
-            reason=f"Invoice {invoice.number}",
-            now=now,
-        )
-    _post_issue(
-        invoice,
-        credit=-draft.total_of(LineKind.CREDIT),
-        carried=sum(each.amount_due for each in carried),
-        now=now,
-    )
-    audit(
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """An invoice that is being issued, and what it is made of."""
+
+    invoice: Invoice
+    terms: PeriodTerms
+    usage: Sequence[RatedUsage]
+    late: Sequence[Correction]
+    carried: Sequence[Invoice]
+    draft: InvoiceDraft
+
+    @property
+    def credit(self) -> int:
+        """What of it credit settles, in minor units."""
+        return -self.draft.total_of(LineKind.CREDIT)
+
+
+def _issue(invoice_ids: Sequence[int], *, now: datetime) -> int:
+    """Issue those of the drafts that have no older ones; of each customer one at most, and all are
+    locked. Returns how many."""
+    invoices = _ready(invoice_ids)
+    if not invoices:
+        return 0
+    peers = Peers(each.customer_id for each in invoices)
+    bills = _bills(invoices, peers=peers)
+    write_lines([(each.invoice, each.draft) for each in bills])
+    _remember_usage(bills)
+    for each in invoices:
+        _settle(each, peers=peers, now=now)
+    numbers = next_numbers(settings.INVOICE_PREFIX, count=len(invoices))
+    for each, number in zip(invoices, numbers, strict=True):
+        each.number = number
+    rewrite(invoices, fields=_ISSUED)
+    for bill in bills:
+        _use_up(bill, peers=peers, now=now)
+    post_all([posting for each in bills for posting in _postings(each, now=now)], now=now)
+    audit_all(
+        [
+            Audited(
+                each.public_id,
+                each.customer_id,
+                {"number": each.number, "total": each.total, "push": each.push},
+            )
+            for each in invoices
+        ],
         actor="system",
         action="invoice.issued",
-        subject=invoice.public_id,
-        customer_id=invoice.customer_id,
-        changes={"number": invoice.number, "total": invoice.total, "push": invoice.push},
         now=now,
     )
-    if invoice.amount_due and wallet_covering(invoice) is not None:
-        draw_wallet(invoice.pk, actor="system", now=now)
-    return True
+    for each in invoices:
+        if each.amount_due and wallet_covering(each, peers=peers) is not None:
+            draw_wallet(each.pk, actor="system", now=now)
+    return len(invoices)
 
 
-def _remember_usage(
-    subscription: Subscription,
-    *,
-    rated: Sequence[RatedUsage],
-    late: Sequence[Correction],
-    basis: PeriodBasis,
-) -> None:
+def _ready(invoice_ids: Sequence[int]) -> list[Invoice]:
+    drafts = Invoice.objects.filter(pk__in=invoice_ids, status=Invoice.Status.DRAFT)
+    older = Invoice.objects.filter(
+        subscription=OuterRef("subscription"),
+        status=Invoice.Status.DRAFT,
+        period_start_at__lt=OuterRef("period_start_at"),
+    )
+    ready = drafts.exclude(Exists(older)).select_related("subscription", "customer")
+    return list(ready.order_by("period_end_at", "id"))
+
+
+def _bills(invoices: Sequence[Invoice], *, peers: Peers) -> list[_Bill]:
+    """What each of them says, from what is known now."""
+    terms = [_terms(each, peers=peers) for each in invoices]
+    rated = rated_periods(terms, peers=peers)
+    late = corrections_of(invoices, peers=peers)
+    bills = []
+    for invoice, asked, usage, found in zip(invoices, terms, rated, late, strict=True):
+        customer_id, currency = invoice.customer_id, invoice.currency
+        carried = peers.ask(carried_of, (customer_id, currency)) or []
+        draft = rules.assemble(
+            currency=currency,
+            period=asked.period,
+            fees=usage.draft.lines,
+            adjustments=adjustment_lines(found, peers=peers),
+            carried=[CarriedAmount(each.public_id, each.amount_due) for each in carried],
+            credit_available=credit_available(
+                customer_id, currency=currency, end_at=invoice.period_end_at, peers=peers
+            ),
+        )
+        bills.append(_Bill(invoice, asked, usage.usage, found, carried, draft))
+    return bills
+
+
+def _terms(invoice: Invoice, *, peers: Peers) -> PeriodTerms:
+    assert invoice.subscription_id is not None
+    period = Period(invoice.period_start_at, invoice.period_end_at)
+    basis = PeriodBasis.from_json(invoice.basis)
+    found = billed_spans(invoice.subscription_id, period=period, basis=basis, peers=peers)
+    return PeriodTerms(invoice.customer_id, found, basis, period)
+
+
+def _remember_usage(bills: Sequence[_Bill]) -> None:
+    late = [each for bill in bills for each in bill.late]
     for correction in late:
         correction.billed.quantity = correction.rated.used
         correction.billed.amount = correction.rated.amount
-    BilledUsage.objects.bulk_update([each.billed for each in late], ["quantity", "amount"])
-    BilledUsage.objects.bulk_create(
-        BilledUsage(
-            subscription=subscription,
-            version=each.span.version,
-            meter=each.meter,
-            period_start_at=basis.whole.start_at,
-            start_at=each.span.period.start_at,
-            end_at=each.span.period.end_at,
-            quantity=each.used,
-            amount=each.amount,
-        )
-        for each in rated
+    rewrite([each.billed for each in late], fields=["quantity", "amount"])
+    insert(
+        BilledUsage,
+        [
+            {
+                "subscription_id": bill.invoice.subscription_id,
+                "version_id": each.span.version.pk,
+                "meter_id": each.meter.pk,
+                "period_start_at": bill.terms.basis.whole.start_at,
+                "start_at": each.span.period.start_at,
+                "end_at": each.span.period.end_at,
+                "quantity": each.used,
+                "amount": each.amount,
+            }
+            for bill in bills
+            for each in bill.usage
+        ],
     )
 
 
-def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: datetime) -> None:
-    manual = subscription.collection == Subscription.Collection.MANUAL
+def _settle(invoice: Invoice, *, peers: Peers, now: datetime) -> None:
+    """Say who bills whom, and whether and how it is to be paid."""
+    assert invoice.subscription is not None
+    manual = invoice.subscription.collection == Subscription.Collection.MANUAL
     invoice.status = Invoice.Status.OPEN
     invoice.issued_at = now
     invoice.due_at = now + MANUAL_TERMS if manual else now
@@ -185,7 +232,7 @@ def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: dat
         invoice.total, currency=invoice.currency, minimum=0 if manual else None
     )
     match found:
-        case rules.Collect() | rules.Carry() if wallet_covering(invoice) is not None:
+        case rules.Collect() | rules.Carry() if wallet_covering(invoice, peers=peers) is not None:
             invoice.push = Invoice.Push.NONE  # and drawn as soon as it is posted
         case rules.Collect() if manual:
             invoice.push = Invoice.Push.NONE
@@ -200,18 +247,35 @@ def _settle_and_number(invoice: Invoice, *, subscription: Subscription, now: dat
         case _:
             assert_never(found)
     invoice.seller = seller().to_json()
-    invoice.buyer = buyer(invoice.customer).to_json()
-    invoice.number = next_number(settings.INVOICE_PREFIX)
-    invoice.save()
+    invoice.buyer = buyer(invoice.customer, peers=peers).to_json()
 
 
-def _post_issue(invoice: Invoice, *, credit: int, carried: int, now: datetime) -> None:
-    """Post what is new on the invoice, and what of it credit settles.
+def _use_up(bill: _Bill, *, peers: Peers, now: datetime) -> None:
+    """What was carried to the invoice and the credit on it are used up; owe what is below zero."""
+    invoice = bill.invoice
+    if bill.carried:
+        rows = Invoice.objects.filter(pk__in=[each.pk for each in bill.carried])
+        rows.update(carried_to=invoice)
+    if bill.credit:
+        use_credit(invoice, amount=bill.credit, peers=peers)
+    if invoice.total < 0:
+        owe_credit(
+            invoice.customer_id,
+            amount=-invoice.total,
+            currency=invoice.currency,
+            reason=f"Invoice {invoice.number}",
+            now=now,
+        )
+
+
+def _postings(bill: _Bill, *, now: datetime) -> list[ToPost]:
+    """What is new on the invoice, and what of it credit settles.
 
     Carried amounts were posted by the invoices they come from; what is left on the customer's
     account afterwards is the invoice's total, or nothing where that is negative.
     """
-    new = invoice.total - carried + credit
+    invoice, carried = bill.invoice, sum(each.amount_due for each in bill.carried)
+    new = invoice.total - carried + bill.credit
     applied = carried + max(new, 0) - max(invoice.total, 0)
     currency = invoice.currency
     postings: list[Posting] = []
@@ -221,12 +285,7 @@ def _post_issue(invoice: Invoice, *, credit: int, carried: int, now: datetime) -
         postings.append(ledger.credit_granted(-new, currency=currency))
     if applied:
         postings.append(ledger.credit_applied(applied, currency=currency))
-    for posting in postings:
-        post(
-            posting,
-            key=issue_key(posting.kind, invoice),
-            customer_id=invoice.customer_id,
-            invoice_id=invoice.id,
-            occurred_at=now,
-            now=now,
-        )
+    return [
+        ToPost(each, issue_key(each.kind, invoice), invoice.customer_id, now, invoice.pk)
+        for each in postings
+    ]

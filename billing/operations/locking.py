@@ -8,7 +8,8 @@ It leaves the gate alone, which only refers to the row.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from django.db import transaction
 
@@ -16,6 +17,8 @@ from accounts.models import Customer
 from accounts.operations.versions import CustomerUnknown
 
 logger = logging.getLogger(__name__)
+# So many customers wait at most for one transaction, and share what it costs.
+AT_ONCE: Final = 100
 
 
 def lock_customer(customer_id: int) -> Customer:
@@ -26,26 +29,63 @@ def lock_customer(customer_id: int) -> Customer:
     return customer
 
 
-def try_customer(customer_id: int) -> bool:
-    """Lock the customer unless somebody else has it: then a later look finds the work again."""
-    rows = Customer.objects.select_for_update(no_key=True, skip_locked=True)
-    return rows.filter(pk=customer_id).first() is not None
-
-
 def each_in_turn(
     claims: Iterable[tuple[int, int]], *, work: Callable[[int], bool], what: str
 ) -> int:
     """Do `work(subject)` for each (customer, subject) in a transaction of its own.
 
-    A customer that is locked elsewhere is passed over. `work` looks again whether there is
-    something to do and says whether it did it; returns how often it did. One subject that fails
-    keeps no other from its turn: its failure is logged and stays visible as work undone.
+    As `in_batches` of one: `work` says whether it did something; returns how often it did.
     """
-    done = 0
-    for customer_id, subject_id in claims:
-        try:
-            with transaction.atomic():
-                done += try_customer(customer_id) and work(subject_id)
-        except Exception:
-            logger.exception("%s failed for %s", what, subject_id)
-    return done
+    return in_batches(claims, work=lambda found: work(found[0]), what=what, size=1)
+
+
+def in_batches(
+    claims: Iterable[tuple[int, int]],
+    *,
+    work: Callable[[list[int]], int],
+    what: str,
+    size: int = AT_ONCE,
+) -> int:
+    """Do `work(subjects)` for each (customer, subject), up to `size` in one transaction, in their
+    order; of each customer one at a time.
+
+    A customer that is locked elsewhere is passed over. `work` looks again at what there is to do
+    and says of how many it did it; returns the sum. Where it fails it is done for each half by
+    itself, so that one subject keeps no other from its turn: its failure is logged and stays
+    visible as work undone.
+    """
+    return sum(_do(piece, work=work, what=what) for piece in _pieces(list(claims), size=size))
+
+
+def _pieces(claims: list[tuple[int, int]], *, size: int) -> Iterator[list[tuple[int, int]]]:
+    while claims:
+        piece: dict[int, tuple[int, int]] = {}
+        later = []
+        for claim in claims:
+            if len(piece) < size and claim[0] not in piece:
+                piece[claim[0]] = claim
+            else:
+                later.append(claim)
+        yield list(piece.values())
+        claims = later
+
+
+def _do(piece: list[tuple[int, int]], *, work: Callable[[list[int]], int], what: str) -> int:
+    try:
+        with transaction.atomic():
+            ours = _try_customers([customer_id for customer_id, _ in piece])
+            subjects = [subject_id for customer_id, subject_id in piece if customer_id in ours]
+            return work(subjects) if subjects else 0
+    except Exception:
+        if len(piece) == 1:
+            logger.exception("%s failed for %s", what, piece[0][1])
+            return 0
+        logger.warning("%s failed for one of %s", what, len(piece), exc_info=True)
+    half = len(piece) // 2
+    return sum(_do(part, work=work, what=what) for part in (piece[:half], piece[half:]))
+
+
+def _try_customers(customer_ids: Iterable[int]) -> set[int]:
+    """Lock those customers that nobody else has: a later look finds the work of the others."""
+    rows = Customer.objects.select_for_update(no_key=True, skip_locked=True)
+    return set(rows.filter(pk__in=customer_ids).order_by("pk").values_list("pk", flat=True))

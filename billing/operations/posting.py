@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
 
 from billing.domain.ledger import Posting
 from billing.models import LedgerEntry, LedgerPosting
+
+
+@dataclass(frozen=True, slots=True)
+class ToPost:
+    """A posting that is to be kept under `key`."""
+
+    posting: Posting
+    key: str
+    customer_id: int
+    occurred_at: datetime
+    invoice_id: int | None = None
+    note: str = ""
 
 
 def post(
@@ -24,23 +38,34 @@ def post(
 
     Two callers with one key at the same moment: one posts, the other waits and then knows.
     """
-    with transaction.atomic():
-        kept = LedgerPosting(
-            key=key,
-            kind=posting.kind,
-            customer_id=customer_id,
-            invoice_id=invoice_id,
-            occurred_at=occurred_at,
+    wish = ToPost(posting, key, customer_id, occurred_at, invoice_id, note)
+    return post_all([wish], now=now) == 1
+
+
+def post_all(wishes: Sequence[ToPost], *, now: datetime) -> int:
+    """`post` each of them, together; of how many the key was not known."""
+    postings = [
+        LedgerPosting(
+            key=each.key,
+            kind=each.posting.kind,
+            customer_id=each.customer_id,
+            invoice_id=each.invoice_id,
+            occurred_at=each.occurred_at,
             created_at=now,
-            note=note,
+            note=each.note,
         )
-        LedgerPosting.objects.bulk_create([kept], ignore_conflicts=True)
-        if not LedgerPosting.objects.filter(pk=kept.pk).exists():
-            return False
+        for each in wishes
+    ]
+    with transaction.atomic():
+        LedgerPosting.objects.bulk_create(postings, ignore_conflicts=True)
+        rows = LedgerPosting.objects.filter(pk__in=[each.pk for each in postings])
+        kept = set(rows.values_list("pk", flat=True))
         LedgerEntry.objects.bulk_create(
             LedgerEntry(
-                posting=kept, account=entry.account, amount=entry.amount, currency=entry.currency
+                posting=posting, account=entry.account, amount=entry.amount, currency=entry.currency
             )
-            for entry in posting.entries
+            for posting, wish in zip(postings, wishes, strict=True)
+            if posting.pk in kept
+            for entry in wish.posting.entries
         )
-    return True
+    return len(kept)

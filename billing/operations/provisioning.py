@@ -27,6 +27,7 @@ from billing.queries.customer_terms import overrides_at, rights_with
 from billing.queries.dunning import UnpaidInvoice, oldest_failed
 from billing.queries.included import blended_of, window_unit
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
+from billing.queries.peers import Peers
 from billing.queries.spans import span_at
 from billing.queries.spend_limits import gate_limit, limits_spending
 from billing.queries.trials import after_trial
@@ -67,7 +68,10 @@ def rights(subscription: Subscription, *, now: datetime) -> list[Right]:
     if subscription.status == Subscription.Status.CANCELED:
         return []
     trial = subscription.status == Subscription.Status.TRIALING
-    version, priced = subscription.version, limits_spending(subscription.customer_id)
+    version, priced = (
+        subscription.version,
+        limits_spending(subscription.customer_id, peers=Peers([subscription.customer_id])),
+    )
     changed = overrides_at(subscription.customer_id, at=now)
     span = span_at(subscription, at=now, overrides=changed)
     found = []

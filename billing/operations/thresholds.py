@@ -21,7 +21,8 @@ from billing.operations.issuing import issue
 from billing.operations.locking import each_in_turn
 from billing.operations.plan_shapes import check_threshold
 from billing.operations.subscribing import instant, load
-from billing.queries.rated_periods import rated_usage
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import Terms, rated_usage
 from billing.queries.spans import current_basis, spans, unbilled_period
 
 # So much of the present is left to the next invoice, and of a period to its last one.
@@ -99,9 +100,6 @@ def _bill(subscription_id: int, *, now: datetime) -> bool:
 def _usage(subscription: Subscription, *, end_at: datetime) -> int:
     """What the usage comes to that no invoice bills yet, in minor units."""
     period = unbilled_period(subscription, end_at=end_at)
-    rated = rated_usage(
-        subscription.customer_id,
-        spans=spans(subscription.pk, period=period),
-        basis=current_basis(subscription),
-    )
+    found = spans(subscription.pk, period=period, peers=Peers([subscription.customer_id]))
+    (rated,) = rated_usage([Terms(subscription.customer_id, found, current_basis(subscription))])
     return sum(each.amount for each in rated)

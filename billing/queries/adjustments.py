@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +13,8 @@ from billing.domain.invoices import LineDraft, LineKind
 from billing.domain.periods import Period
 from billing.models import BilledUsage, Invoice
 from billing.queries.coupons import discount_adjustments
-from billing.queries.rated_periods import RatedUsage, rated_usage
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import RatedUsage, Terms, rated_usage
 from billing.queries.spans import PeriodBasis, spans
 from metering.queries.corrections import corrected_since
 
@@ -30,66 +31,116 @@ class Correction:
     line: LineDraft | None
 
 
-def corrections(invoice: Invoice) -> list[Correction]:
-    """Everything that must be put right on `invoice`, from the customer's earlier ones.
+def corrections(invoice: Invoice, *, peers: Peers) -> list[Correction]:
+    """`corrections_of` one."""
+    return corrections_of([invoice], peers=peers)[0]
+
+
+def corrections_of(invoices: Sequence[Invoice], *, peers: Peers) -> list[list[Correction]]:
+    """For each of `invoices`, everything that must be put right on it from the customer's earlier
+    ones; of each customer one at most.
 
     Looks back as far as an event that arrived since the invoice before may lie, and as far as
     events were corrected or supplied by an operator since then.
     """
-    oldest = invoice.period_start_at - timedelta(days=settings.EVENT_MAX_AGE_DAYS) - _SPARE
-    put_right = corrected_since(invoice.customer_id, at=_last_issued_at(invoice) - _SPARE)
-    if put_right is not None:
-        oldest = min(oldest, put_right)
-    return [
-        correction
-        for earlier in _earlier(invoice, since=oldest)
-        for correction in _corrections_of(earlier)
-    ]
+    earlier = _earlier(invoices, since=_oldest(invoices, peers=peers))
+    issued = [each for found in earlier for each in found]
+    rows = _billed(issued)
+    rerated = [each for each in issued if rows[each.pk]]
+    rated = rated_usage([_terms(each, peers=peers) for each in rerated])
+    changed = {
+        each.pk: list(_corrections_of(each, billed=rows[each.pk], rated=usage))
+        for each, usage in zip(rerated, rated, strict=True)
+    }
+    return [[one for each in found for one in changed.get(each.pk, ())] for found in earlier]
 
 
-def adjustment_lines(found: Sequence[Correction]) -> list[LineDraft]:
+def adjustment_lines(found: Sequence[Correction], *, peers: Peers) -> list[LineDraft]:
     """What goes on the next invoice for these corrections, with what coupons make of them."""
     lines = [each.line for each in found if each.line is not None]
     invoices = {each.invoice.pk: each.invoice for each in found}
-    return [*lines, *discount_adjustments(lines, invoices=invoices.values())]
+    return [*lines, *discount_adjustments(lines, invoices=invoices.values(), peers=peers)]
 
 
-def _last_issued_at(invoice: Invoice) -> datetime:
-    last = Invoice.objects.filter(
-        customer_id=invoice.customer_id, currency=invoice.currency, issued_at__isnull=False
-    ).aggregate(at=Max("issued_at"))["at"]
-    return last or invoice.period_start_at
+def _oldest(invoices: Sequence[Invoice], *, peers: Peers) -> list[datetime]:
+    """How far each of them looks back."""
+    last = [
+        peers.ask(_last_issued_of, (each.customer_id, each.currency)) or each.period_start_at
+        for each in invoices
+    ]
+    put_right = corrected_since(
+        {each.customer_id: at - _SPARE for each, at in zip(invoices, last, strict=True)}
+    )
+    reach = timedelta(days=settings.EVENT_MAX_AGE_DAYS) + _SPARE
+    late = [each.period_start_at - reach for each in invoices]
+    return [
+        min(at, put_right.get(each.customer_id, at))
+        for each, at in zip(invoices, late, strict=True)
+    ]
 
 
-def _earlier(invoice: Invoice, *, since: datetime) -> Iterator[Invoice]:
+def _last_issued_of(customer_ids: Sequence[int]) -> dict[tuple[int, str], datetime]:
+    """When the last invoice of a customer was issued, by currency."""
+    rows = Invoice.objects.filter(customer_id__in=customer_ids, issued_at__isnull=False)
+    found = rows.values_list("customer_id", "currency").annotate(at=Max("issued_at")).order_by()
+    return {(customer_id, currency): at for customer_id, currency, at in found}
+
+
+def _earlier(invoices: Sequence[Invoice], *, since: Sequence[datetime]) -> list[list[Invoice]]:
+    """For each of them the issued ones of periods that end after its `since`."""
     issued = Invoice.objects.exclude(status__in=(Invoice.Status.DRAFT, Invoice.Status.VOID))
-    yield from issued.filter(
-        customer_id=invoice.customer_id,
-        currency=invoice.currency,
+    rows = issued.filter(
+        customer_id__in=[each.customer_id for each in invoices],
         subscription__isnull=False,
-        period_end_at__gt=since,
+        period_end_at__gt=min(since),
     ).order_by("period_start_at", "id")
+    found: dict[tuple[int, str], list[Invoice]] = {}
+    for each in rows:
+        found.setdefault((each.customer_id, each.currency), []).append(each)
+    return [
+        [one for one in found.get((each.customer_id, each.currency), ()) if one.period_end_at > at]
+        for each, at in zip(invoices, since, strict=True)
+    ]
 
 
-def _corrections_of(invoice: Invoice) -> Iterator[Correction]:
+def _billed(invoices: Sequence[Invoice]) -> dict[int, dict[tuple[int, datetime], BilledUsage]]:
+    """What each of them billed, by meter and where the span begins."""
+    if not invoices:
+        return {}
+    rows = BilledUsage.objects.filter(
+        subscription_id__in={each.subscription_id for each in invoices},
+        start_at__gte=min(each.period_start_at for each in invoices),
+    )
+    of: dict[int, list[BilledUsage]] = {}
+    for row in rows:
+        of.setdefault(row.subscription_id, []).append(row)
+    return {
+        each.pk: {
+            (row.meter_id, row.start_at): row
+            for row in of.get(each.subscription_id or 0, ())
+            if each.period_start_at <= row.start_at < each.period_end_at
+        }
+        for each in invoices
+    }
+
+
+def _terms(invoice: Invoice, *, peers: Peers) -> Terms:
     assert invoice.subscription_id is not None
     period = Period(invoice.period_start_at, invoice.period_end_at)
-    billed = {
-        (row.meter_id, row.start_at): row
-        for row in BilledUsage.objects.filter(
-            subscription_id=invoice.subscription_id,
-            start_at__gte=period.start_at,
-            start_at__lt=period.end_at,
-        )
-    }
-    if not billed:
-        return
-    basis = PeriodBasis.from_json(invoice.basis)
-    found = spans(invoice.subscription_id, period=period)
-    for rated in rated_usage(invoice.customer_id, spans=found, basis=basis):
-        row = billed[rated.meter.id, rated.span.period.start_at]
-        if (row.quantity, row.amount) != (rated.used, rated.amount):
-            yield Correction(invoice, row, rated, _line(invoice, row=row, rated=rated))
+    found = spans(invoice.subscription_id, period=period, peers=peers)
+    return Terms(invoice.customer_id, found, PeriodBasis.from_json(invoice.basis))
+
+
+def _corrections_of(
+    invoice: Invoice,
+    *,
+    billed: Mapping[tuple[int, datetime], BilledUsage],
+    rated: Sequence[RatedUsage],
+) -> Iterator[Correction]:
+    for each in rated:
+        row = billed[each.meter.id, each.span.period.start_at]
+        if (row.quantity, row.amount) != (each.used, each.amount):
+            yield Correction(invoice, row, each, _line(invoice, row=row, rated=each))
 
 
 def _line(invoice: Invoice, *, row: BilledUsage, rated: RatedUsage) -> LineDraft | None:

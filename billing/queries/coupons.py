@@ -13,6 +13,7 @@ from billing.domain.invoices import LineDraft, LineKind
 from billing.domain.periods import Period
 from billing.domain.prices import decimal_text
 from billing.models import Coupon, CouponRedemption, Invoice, InvoiceLine
+from billing.queries.peers import Peers
 
 _DISCOUNTED = (LineKind.FEE, LineKind.USAGE, LineKind.MINIMUM, LineKind.PRORATION)
 
@@ -49,18 +50,33 @@ def periods_left(redemption: CouponRedemption) -> int | None:
     return None if periods is None else max(0, periods - _bills_since(redemption))
 
 
-def _bills_since(redemption: CouponRedemption, *, before: datetime | None = None) -> int:
-    """How many periods of the customer ended after it was redeemed and are drafted or invoiced;
-    `before`: only those that began earlier. Voided ones count, so that this never becomes less."""
-    found = Invoice.objects.filter(
-        customer_id=redemption.customer_id,
+def _bills_since(redemption: CouponRedemption) -> int:
+    """How many periods of the customer ended after it was redeemed and are drafted or invoiced.
+    Voided ones count, so that this never becomes less."""
+    bills = _bills_of([redemption.customer_id]).get(redemption.customer_id, [])
+    return len({start_at for start_at, end_at in bills if end_at > redemption.redeemed_at})
+
+
+def _bills_of(customer_ids: Sequence[int]) -> dict[int, list[tuple[datetime, datetime]]]:
+    """Where the drafted and invoiced periods of customers began and ended."""
+    rows = Invoice.objects.filter(
+        customer_id__in=customer_ids,
         subscription__isnull=False,
-        period_end_at__gt=redemption.redeemed_at,
         basis__interim__isnull=True,  # those are no bills of a period
-    )
-    if before is not None:
-        found = found.filter(period_start_at__lt=before)
-    return found.values("period_start_at").distinct().count()
+    ).values_list("customer_id", "period_start_at", "period_end_at")
+    found: dict[int, list[tuple[datetime, datetime]]] = {}
+    for customer_id, start_at, end_at in rows:
+        found.setdefault(customer_id, []).append((start_at, end_at))
+    return found
+
+
+def _redemptions_of(customer_ids: Sequence[int]) -> dict[int, list[CouponRedemption]]:
+    """What customers redeemed, in the order in which they did."""
+    rows = CouponRedemption.objects.filter(customer_id__in=customer_ids).select_related("coupon")
+    found: dict[int, list[CouponRedemption]] = {}
+    for each in rows.prefetch_related("coupon__plans").order_by("redeemed_at", "id"):
+        found.setdefault(each.customer_id, []).append(each)
+    return found
 
 
 def discount_lines(
@@ -70,12 +86,13 @@ def discount_lines(
     period: Period,
     currency: str,
     interim: bool = False,
+    peers: Peers,
 ) -> list[LineDraft]:
     """What the customer's coupons take off these charges of a period, a line for each.
 
     Amounts are taken off once in a period, so not by an `interim` invoice of it.
     """
-    counting = _counting(customer_id, period=period, interim=interim)
+    counting = _counting(customer_id, period=period, interim=interim, peers=peers)
     if not counting or not charges:
         return []
     given = [_Charge(line.amount, _plan(line.detail)) for line in charges]
@@ -100,17 +117,19 @@ def discount_lines(
 
 
 def discount_adjustments(
-    adjustments: Sequence[LineDraft], *, invoices: Iterable[Invoice]
+    adjustments: Sequence[LineDraft], *, invoices: Iterable[Invoice], peers: Peers
 ) -> list[LineDraft]:
     """What the coupons of earlier `invoices` make of `adjustments` of their usage: what they would
     have taken off less what they did, so that late usage is as cheap as usage in time."""
-    return [line for invoice in invoices for line in _adjusted(invoice, adjustments)]
+    return [line for invoice in invoices for line in _adjusted(invoice, adjustments, peers=peers)]
 
 
-def _adjusted(invoice: Invoice, adjustments: Sequence[LineDraft]) -> list[LineDraft]:
+def _adjusted(
+    invoice: Invoice, adjustments: Sequence[LineDraft], *, peers: Peers
+) -> list[LineDraft]:
     period = Period(invoice.period_start_at, invoice.period_end_at)
     interim = bool(invoice.basis.get("interim"))
-    counting = _counting(invoice.customer_id, period=period, interim=interim)
+    counting = _counting(invoice.customer_id, period=period, interim=interim, peers=peers)
     new = [line for line in adjustments if line.detail.get("adjusts") == invoice.public_id]
     if not counting or not new:
         return []
@@ -147,14 +166,22 @@ def _adjusting(invoice: Invoice) -> QuerySet[InvoiceLine]:
     return issued.filter(detail__adjusts=invoice.public_id)
 
 
-def _counting(customer_id: int, *, period: Period, interim: bool) -> list[CouponRedemption]:
+def _counting(
+    customer_id: int, *, period: Period, interim: bool, peers: Peers
+) -> list[CouponRedemption]:
     """The redemptions that count in this period, in the order in which they were made."""
+    redeemed = peers.ask(_redemptions_of, customer_id)
+    if not redeemed:
+        return []
+    earlier = [
+        bill for bill in peers.ask(_bills_of, customer_id) or () if bill[0] < period.start_at
+    ]
     return [
         each
-        for each in redemptions(customer_id).order_by("redeemed_at", "id")
+        for each in redeemed
         if applies(
             each.coupon.periods,
-            index=_bills_since(each, before=period.start_at),
+            index=len({start_at for start_at, end_at in earlier if end_at > each.redeemed_at}),
             redeemed_at=each.redeemed_at,
             ended_at=each.ended_at,
             end_at=period.end_at,

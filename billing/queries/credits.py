@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db.models import F, QuerySet
 
 from billing.domain.credits import AvailableCredit
 from billing.models import Credit
+from billing.queries.peers import Peers
 
 
 def credits_of(customer_id: int | None = None) -> QuerySet[Credit]:
@@ -24,15 +26,28 @@ def credits_left(customer_id: int) -> QuerySet[Credit]:
     )
 
 
-def usable_credits(customer_id: int, *, currency: str, end_at: datetime) -> list[AvailableCredit]:
+def usable_credits(
+    customer_id: int, *, currency: str, end_at: datetime, peers: Peers
+) -> list[AvailableCredit]:
     """What the bill of a period that ends at `end_at` can use."""
     found = [
         AvailableCredit(each.pk, each.left, each.priority, each.expires_at, each.granted_at)
-        for each in credits_left(customer_id).filter(currency=currency)
+        for each in peers.ask(_credits_of, customer_id) or ()
+        if each.currency == currency
     ]
     return [each for each in found if each.covers(end_at)]
 
 
-def credit_available(customer_id: int, *, currency: str, end_at: datetime) -> int:
+def credit_available(customer_id: int, *, currency: str, end_at: datetime, peers: Peers) -> int:
     """The sum of :func:`usable_credits`, in minor units."""
-    return sum(each.left for each in usable_credits(customer_id, currency=currency, end_at=end_at))
+    usable = usable_credits(customer_id, currency=currency, end_at=end_at, peers=peers)
+    return sum(each.left for each in usable)
+
+
+def _credits_of(customer_ids: Sequence[int]) -> dict[int, list[Credit]]:
+    """The credits of customers of which something is left."""
+    found: dict[int, list[Credit]] = {}
+    rows = Credit.objects.filter(customer_id__in=customer_ids, amount__gt=F("used") + F("expired"))
+    for each in rows:
+        found.setdefault(each.customer_id, []).append(each)
+    return found

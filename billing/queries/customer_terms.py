@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import datetime
 from itertools import pairwise
+from typing import Final
 
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 
 from billing.domain.periods import Period
 from billing.models import Override, PlanEntitlement, PlanVersion
+from billing.queries.peers import Peers
 from metering.domain.windows import RATE_UNITS
 
 Slot = tuple[str, int | None, str]
+# With them a version is read once and for all: they never change while somebody stands under it.
+RIGHTS: Final = Prefetch(
+    "entitlements", PlanEntitlement.objects.select_related("meter").order_by("id")
+)
 
 
 def overrides(customer_id: int) -> QuerySet[Override]:
@@ -20,12 +27,15 @@ def overrides(customer_id: int) -> QuerySet[Override]:
     return Override.objects.filter(customer_id=customer_id).select_related("meter").order_by("-id")
 
 
-def overrides_in(customer_id: int, *, period: Period) -> list[Override]:
+def overrides_in(customer_id: int, *, period: Period, peers: Peers) -> list[Override]:
     """Those that hold in some part of the period, in the order in which they begin."""
-    found = overrides(customer_id).filter(
-        Q(ends_at=None) | Q(ends_at__gt=period.start_at), starts_at__lt=period.end_at
-    )
-    return [each for each in found.order_by("starts_at", "id") if each.starts_at != each.ends_at]
+    return [
+        each
+        for each in peers.ask(_overrides_of, customer_id) or ()
+        if each.starts_at < period.end_at
+        and (each.ends_at is None or each.ends_at > period.start_at)
+        and each.starts_at != each.ends_at
+    ]
 
 
 def overrides_at(customer_id: int, *, at: datetime) -> list[Override]:
@@ -62,14 +72,23 @@ def rights_with(version: PlanVersion, changed: Sequence[Override]) -> list[PlanE
     """The version's rights with the overrides in them, unsaved; what these add comes last."""
     by_slot = {slot(each): each for each in changed}
     rights = []
-    for right in version.entitlements.select_related("meter").order_by("id"):
+    prefetch_related_objects([version], RIGHTS)
+    for right in version.entitlements.all():
         override = by_slot.pop(slot(right), None)
         if override is None:
             rights.append(right)
         elif not override.denied:
-            rights.append(_changed(right, override))
+            rights.append(_changed(copy(right), override))
     added = (each for each in by_slot.values() if not each.denied)
     return [*rights, *(_changed(PlanEntitlement(version=version), each) for each in added)]
+
+
+def _overrides_of(customer_ids: Sequence[int]) -> dict[int, list[Override]]:
+    found: dict[int, list[Override]] = {}
+    rows = Override.objects.filter(customer_id__in=customer_ids).select_related("meter")
+    for each in rows.order_by("starts_at", "id"):
+        found.setdefault(each.customer_id, []).append(each)
+    return found
 
 
 def _changed(right: PlanEntitlement, override: Override) -> PlanEntitlement:

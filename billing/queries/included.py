@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from billing.models import PlanEntitlement, PlanVersion
 from billing.queries.customer_terms import slot
@@ -12,6 +13,8 @@ from billing.queries.spans import Span
 from metering.domain.blending import Included, included_in
 from metering.domain.windows import anchored_window
 
+# The same few windows are asked for by every meter of a period, several times.
+window_at = lru_cache(maxsize=4_096)(anchored_window)
 IncludedIn = Callable[[datetime, datetime], int]
 
 
@@ -51,7 +54,7 @@ def blended_of(right: PlanEntitlement, *, span: Span, anchor_at: datetime) -> Bl
     if any("included" in each.terms for each in agreed):
         return None
     unit, since = window_unit(right, version=span.version), span.stood[-1][0]
-    window = anchored_window(anchor_at.replace(microsecond=0), unit=unit, at=since)
+    window = window_at(anchor_at.replace(microsecond=0), unit=unit, at=since)
     if since == window[0]:
         return None
     stood = [(at, _included(version, right=right)) for at, version in span.stood if at < window[1]]

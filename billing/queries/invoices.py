@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from django.db.models import F, QuerySet
 
@@ -11,7 +11,8 @@ from billing.models import Invoice, Subscription
 from billing.queries.adjustments import adjustment_lines, corrections
 from billing.queries.credits import credit_available
 from billing.queries.dunning import OWED
-from billing.queries.rated_periods import rated_period
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import PeriodTerms, rated_period
 from billing.queries.spans import billed_spans, current_basis, unbilled_period
 
 _NOT_BILLED = (
@@ -49,12 +50,9 @@ def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
         return None
     customer_id = subscription.customer_id
     period, basis = unbilled_period(subscription), current_basis(subscription)
-    rated = rated_period(
-        customer_id,
-        spans=billed_spans(subscription.id, period=period, basis=basis),
-        period=period,
-        basis=basis,
-    )
+    peers = Peers([customer_id])
+    found = billed_spans(subscription.id, period=period, basis=basis, peers=peers)
+    rated = rated_period(PeriodTerms(customer_id, found, basis, period), peers=peers)
     currency = rated.draft.currency
     unsaved = Invoice(
         customer_id=customer_id,
@@ -67,18 +65,26 @@ def invoice_preview(subscription: Subscription) -> InvoiceDraft | None:
         currency=currency,
         period=period,
         fees=rated.draft.lines,
-        adjustments=adjustment_lines(corrections(unsaved)),
-        carried=_carried(customer_id, currency=currency),
-        credit_available=credit_available(customer_id, currency=currency, end_at=period.end_at),
+        adjustments=adjustment_lines(corrections(unsaved, peers=peers), peers=peers),
+        carried=[
+            CarriedAmount(each.public_id, each.amount_due)
+            for each in peers.ask(carried_of, (customer_id, currency)) or ()
+        ],
+        credit_available=credit_available(
+            customer_id, currency=currency, end_at=period.end_at, peers=peers
+        ),
     )
 
 
-def _carried(customer_id: int, *, currency: str) -> Iterable[CarriedAmount]:
+def carried_of(customer_ids: Sequence[int]) -> dict[tuple[int, str], list[Invoice]]:
+    """By customer and currency the invoices that wait to be carried onto the next one."""
     waiting = Invoice.objects.filter(
-        customer_id=customer_id,
-        currency=currency,
+        customer_id__in=customer_ids,
         status=Invoice.Status.OPEN,
         push=Invoice.Push.CARRIED,
         carried_to=None,
     )
-    return [CarriedAmount(each.public_id, each.amount_due) for each in waiting.order_by("id")]
+    found: dict[tuple[int, str], list[Invoice]] = {}
+    for each in waiting.order_by("period_start_at", "id"):
+        found.setdefault((each.customer_id, each.currency), []).append(each)
+    return found

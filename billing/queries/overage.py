@@ -6,58 +6,76 @@ includes less what grants paid. A span that ends inside a window counts that win
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+import msgspec
 from django.db import connection
 
-from billing.domain.periods import Period
-from billing.queries.included import IncludedIn
-from metering.domain.windows import anchored_window
+from billing.queries.included import IncludedIn, window_at
 from metering.models import Balance, Grant
-from metering.queries.usage import usage_total, usage_totals
+from metering.queries.usage import UsageOf, usage_totals
 
 _GRANTED = """
-SELECT coalesce(sum(paid.quantity::bigint), 0)
-  FROM metering_effectiveevent AS event
- CROSS JOIN LATERAL jsonb_each_text(event.paid_by -> %(meter)s -> 'grants') AS paid (id, quantity)
- WHERE event.customer_id = %(customer_id)s
-   AND event.occurred_at >= %(start_at)s AND event.occurred_at < %(end_at)s
-   AND jsonb_typeof(event.paid_by -> %(meter)s -> 'grants') = 'object'
+SELECT asked.place, coalesce(sum(paid.quantity::bigint), 0)
+  FROM json_to_recordset(%(asked)s::json) AS asked (
+           place int, customer_id bigint, meter_id text, start_at timestamptz, end_at timestamptz)
+  JOIN metering_effectiveevent AS event
+    ON event.customer_id = asked.customer_id
+   AND event.occurred_at >= asked.start_at AND event.occurred_at < asked.end_at
+ CROSS JOIN LATERAL
+       jsonb_each_text(event.paid_by -> asked.meter_id -> 'grants') AS paid (id, quantity)
+ WHERE jsonb_typeof(event.paid_by -> asked.meter_id -> 'grants') = 'object'
+ GROUP BY asked.place
 """
 
 
-def overages(
-    customer_id: int, *, meter_ids: Sequence[int], spans: Iterable[Period], anchor_at: datetime
-) -> dict[int, Overage]:
-    """The overage of several meters, of which the usage of these spans is read at once."""
-    if not meter_ids:
-        return {}
-    granted = Grant.objects.filter(customer_id=customer_id, meter_id__in=meter_ids)
-    with_grants = set(granted.values_list("meter_id", flat=True))
-    known = {
-        (span.start_at, span.end_at): usage_totals(
-            customer_id, meter_ids=meter_ids, start_at=span.start_at, end_at=span.end_at
-        )
-        for span in spans
-    }
-    return {
-        meter_id: Overage(
-            customer_id,
-            meter_id=meter_id,
-            anchor_at=anchor_at,
-            has_grants=meter_id in with_grants,
-            totals={span: totals[meter_id] for span, totals in known.items()},
-        )
-        for meter_id in meter_ids
-    }
+class KnownUsage:
+    """What was used, and what of it grants paid: read for many spans at once, and then known."""
+
+    def __init__(self) -> None:
+        self._used: dict[UsageOf, int] = {}
+        self._granted: dict[UsageOf, int] = {}
+
+    def read(self, asked: Iterable[UsageOf]) -> None:
+        """Know these as well."""
+        new = {each for each in asked if each not in self._used}
+        self._used |= usage_totals(new)
+        self._granted |= _granted(new)
+
+    def used(self, span: UsageOf) -> int:
+        """All usage in the span."""
+        if span not in self._used:
+            self.read([span])
+        return self._used[span]
+
+    def granted(self, span: UsageOf) -> int:
+        """What of the usage in the span was paid by grants."""
+        if span not in self._granted:
+            self.read([span])
+        return self._granted[span]
+
+
+def _granted(asked: Iterable[UsageOf]) -> dict[UsageOf, int]:
+    found = dict.fromkeys(asked, 0)
+    with_grants = set(
+        Grant.objects.filter(
+            customer_id__in={each.customer_id for each in found},
+            meter_id__in={each.meter_id for each in found},
+        ).values_list("customer_id", "meter_id")
+    )
+    places = [each for each in found if (each.customer_id, each.meter_id) in with_grants]
+    if not places:
+        return found
+    rows = [each._asdict() | {"place": place} for place, each in enumerate(places)]
+    with connection.cursor() as cursor:
+        cursor.execute(_GRANTED, {"asked": msgspec.json.encode(rows).decode()})
+        found |= {places[place]: int(quantity) for place, quantity in cursor.fetchall()}
+    return found
 
 
 class Overage:
-    """Usage of one meter by one customer; remembers every total, so that none is read twice.
-
-    `totals`, `has_grants`: what is known already.
-    """
+    """Usage of one meter by one customer. `known`: where what is read is kept."""
 
     def __init__(
         self,
@@ -65,49 +83,26 @@ class Overage:
         *,
         meter_id: int,
         anchor_at: datetime,
-        totals: dict[tuple[datetime, datetime], int] | None = None,
-        has_grants: bool | None = None,
+        known: KnownUsage | None = None,
     ) -> None:
         self._customer_id = customer_id
         self._meter_id = meter_id
         self._anchor_at = anchor_at
-        self._totals = {} if totals is None else totals
-        self._paid: dict[tuple[datetime, datetime], int] = {}
-        self._has_grants = has_grants
+        self._known = KnownUsage() if known is None else known
 
     def used(self, start_at: datetime, end_at: datetime) -> int:
         """All usage in `[start_at, end_at)`."""
-        span = (start_at, end_at)
-        if start_at >= end_at:
-            return 0
-        if span not in self._totals:
-            self._totals[span] = usage_total(
-                self._customer_id, meter_id=self._meter_id, start_at=start_at, end_at=end_at
-            )
-        return self._totals[span]
+        return self._known.used(self._span(start_at, end_at))
 
     def granted(self, start_at: datetime, end_at: datetime) -> int:
         """What of the usage in `[start_at, end_at)` was paid by grants."""
-        if self._has_grants is None:
-            self._has_grants = Grant.objects.filter(
-                customer_id=self._customer_id, meter_id=self._meter_id
-            ).exists()
-        if not self._has_grants or start_at >= end_at:
-            return 0
-        span = (start_at, end_at)
-        if span not in self._paid:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    _GRANTED,
-                    {
-                        "customer_id": self._customer_id,
-                        "meter": str(self._meter_id),
-                        "start_at": start_at,
-                        "end_at": end_at,
-                    },
-                )
-                self._paid[span] = int(cursor.fetchone()[0])
-        return self._paid[span]
+        return self._known.granted(self._span(start_at, end_at))
+
+    def spans_of(self, *, unit: str, start_at: datetime, end_at: datetime) -> Iterator[UsageOf]:
+        """What `billed` asks for, so that it can be read before."""
+        for window_start, window_end in self._windows(unit, start_at, end_at):
+            yield self._span(window_start, min(window_end, end_at))
+            yield self._span(window_start, max(window_start, start_at))
 
     def paid_elsewhere(
         self, *, unit: str, start_at: datetime, end_at: datetime
@@ -129,8 +124,6 @@ class Overage:
         self, included: IncludedIn, *, unit: str, start_at: datetime, end_at: datetime
     ) -> int:
         """The units in `[start_at, end_at)` past what each window includes."""
-        if start_at >= end_at:
-            return 0
         found = 0
         for window_start, window_end in self._windows(unit, start_at, end_at):
             given = included(window_start, window_end)
@@ -141,11 +134,14 @@ class Overage:
     def _past(self, included: int, start_at: datetime, end_at: datetime) -> int:
         return max(0, self.used(start_at, end_at) - included - self.granted(start_at, end_at))
 
+    def _span(self, start_at: datetime, end_at: datetime) -> UsageOf:
+        return UsageOf(self._customer_id, self._meter_id, start_at, end_at)
+
     def _windows(
         self, unit: str, start_at: datetime, end_at: datetime
     ) -> Iterator[tuple[datetime, datetime]]:
         at = start_at
         while at < end_at:
-            window = anchored_window(self._anchor_at, unit=unit, at=at)
+            window = window_at(self._anchor_at, unit=unit, at=at)
             yield window
             at = window[1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.conf import settings
 
 from accounts.models import Customer
 from billing.domain.parties import Party, address_lines
 from billing.models import BillingDetails
+from billing.queries.peers import Peers
 
 ADDRESS_FIELDS = ("line1", "line2", "postal_code", "city", "state", "country")
 DETAIL_FIELDS = ("legal_name", *ADDRESS_FIELDS, "tax_id")
@@ -25,13 +28,22 @@ def seller() -> Party:
 
 def billing_details(customer_id: int) -> dict[str, str]:
     """The customer's billing details by field, each empty where it was not given."""
-    found = BillingDetails.objects.filter(customer_id=customer_id).values(*DETAIL_FIELDS).first()
+    return _details(customer_id, peers=Peers([customer_id]))
+
+
+def _details(customer_id: int, *, peers: Peers) -> dict[str, str]:
+    found = peers.ask(_details_of, customer_id)
     return dict.fromkeys(DETAIL_FIELDS, "") | (found or {})
 
 
-def buyer(customer: Customer) -> Party:
+def _details_of(customer_ids: Sequence[int]) -> dict[int, dict[str, str]]:
+    rows = BillingDetails.objects.filter(customer_id__in=customer_ids)
+    return {each.pop("customer_id"): each for each in rows.values("customer_id", *DETAIL_FIELDS)}
+
+
+def buyer(customer: Customer, *, peers: Peers) -> Party:
     """The customer, by its billing details where it gave any."""
-    details = billing_details(customer.pk)
+    details = _details(customer.pk, peers=peers)
     return Party(
         name=details["legal_name"] or customer.name,
         address=address_lines(**{field: details[field] for field in ADDRESS_FIELDS}),

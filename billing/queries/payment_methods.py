@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from billing.models import Dispute, PlanVersion, StripeCustomer, Subscription
 
 
@@ -20,11 +22,13 @@ def needs_payment_method(version: PlanVersion, *, collection: str) -> bool:
     return version.entitlements.filter(over="bill", unlimited=False).exists()
 
 
-def overage_frozen(customer_id: int) -> bool:
-    """Whether nothing past what is included is served: a payment is disputed, or nothing may be
-    collected off-session, so that more would be owed than comes in."""
-    held = StripeCustomer.objects.filter(customer_id=customer_id, held_at__isnull=False)
-    open_disputes = Dispute.objects.filter(
-        customer_id=customer_id, kind=Dispute.Kind.DISPUTE, closed_at=None
+def frozen(customer_ids: Sequence[int]) -> set[int]:
+    """The customers to whom nothing past what is included is served: a payment is disputed, or
+    nothing may be collected off-session, so that more would be owed than comes in."""
+    held = StripeCustomer.objects.filter(customer_id__in=customer_ids, held_at__isnull=False)
+    disputes = Dispute.objects.filter(
+        customer_id__in=customer_ids, kind=Dispute.Kind.DISPUTE, closed_at=None
     )
-    return held.exists() or open_disputes.exists()
+    return {
+        each for rows in (held, disputes) for each in rows.values_list("customer_id", flat=True)
+    }

@@ -97,6 +97,8 @@ def _seat_lines(span: Span, *, part: Period, basis: PeriodBasis) -> list[LineDra
 
 
 def _share(amount: int, *, part: Period, basis: PeriodBasis, currency: str) -> int:
+    if not amount:
+        return 0
     rest = [
         rest_of_fee(amount, period=basis.whole, at=at, currency=currency)
         for at in (part.start_at, part.end_at)

@@ -14,7 +14,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from billing.domain.periods import Period
 from billing.models import Invoice, PlanVersion, SubscriptionPhase
-from billing.queries.rated_periods import rated_period
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import PeriodTerms, rated_periods
 from billing.queries.spans import PeriodBasis, billed_spans
 
 
@@ -80,13 +81,12 @@ def simulated(version: PlanVersion, *, invoice: Invoice) -> SimulatedPeriod:
     assert invoice.subscription_id is not None
     period = Period(invoice.period_start_at, invoice.period_end_at)
     basis = PeriodBasis.from_json(invoice.basis)
-    stood = billed_spans(invoice.subscription_id, period=period, basis=basis)
+    peers = Peers([invoice.customer_id])
+    stood = billed_spans(invoice.subscription_id, period=period, basis=basis, peers=peers)
     other = [
         replace(span, version=version, stood=tuple((at, version) for at, _ in span.stood))
         for span in stood
     ]
-    before, after = (
-        rated_period(invoice.customer_id, spans=each, period=period, basis=basis).draft.total
-        for each in (stood, other)
-    )
+    asked = [PeriodTerms(invoice.customer_id, each, basis, period) for each in (stood, other)]
+    before, after = (each.draft.total for each in rated_periods(asked, peers=peers))
     return SimulatedPeriod(invoice, before, after)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from django.db.models import Q
+from django.db.models import Prefetch, Q
 
 from billing.domain.periods import Interval, Period, period_at
 from billing.models import (
@@ -16,7 +16,8 @@ from billing.models import (
     Subscription,
     SubscriptionPhase,
 )
-from billing.queries.customer_terms import cut, holding, overrides_in
+from billing.queries.customer_terms import RIGHTS, cut, holding, overrides_in
+from billing.queries.peers import Peers
 
 LONGEST_WINDOW: Final = timedelta(days=366)
 
@@ -99,26 +100,28 @@ def unbilled_period(subscription: Subscription, *, end_at: datetime | None = Non
     return Period(start_at, end_at or subscription.current_end_at)
 
 
-def billed_spans(subscription_id: int, *, period: Period, basis: PeriodBasis) -> list[Span]:
+def billed_spans(
+    subscription_id: int, *, period: Period, basis: PeriodBasis, peers: Peers
+) -> list[Span]:
     """The spans that an invoice of `period` is rated from: its fees count from where the period
     began, its usage from where interim invoices ended."""
     began_at = basis.began_at or period.start_at
-    return spans(subscription_id, period=Period(began_at, period.end_at))
+    return spans(subscription_id, period=Period(began_at, period.end_at), peers=peers)
 
 
-def spans(subscription_id: int, *, period: Period) -> list[Span]:
-    """The terms under which the subscription stood in `period`, in order, without a gap."""
-    known = list(
-        SubscriptionPhase.objects.filter(
-            Q(end_at=None) | Q(end_at__gt=period.start_at - LONGEST_WINDOW),
-            subscription_id=subscription_id,
-            start_at__lt=period.end_at,
-        )
-        .select_related("version__plan", "subscription")
-        .order_by("start_at")
-    )
+def spans(subscription_id: int, *, period: Period, peers: Peers) -> list[Span]:
+    """The terms under which the subscription stood in `period`, in order, without a gap.
+
+    Its customer is one of the peers.
+    """
+    known = [
+        each
+        for each in peers.ask(_phases_of, subscription_id) or ()
+        if each.start_at < period.end_at
+        and (each.end_at is None or each.end_at > period.start_at - LONGEST_WINDOW)
+    ]
     phases = [each for each in known if each.end_at is None or each.end_at > period.start_at]
-    changed = _meter_overrides(phases, period=period)
+    changed = _meter_overrides(phases, period=period, peers=peers)
     turns = [at for each in changed for at in (each.starts_at, each.ends_at) if at is not None]
     return [
         Span(
@@ -170,8 +173,22 @@ def _stood(
     )
 
 
-def _meter_overrides(phases: Sequence[SubscriptionPhase], *, period: Period) -> list[Override]:
+def _phases_of(customer_ids: Sequence[int]) -> dict[int, list[SubscriptionPhase]]:
+    """By subscription, the oldest first. Those under one version share it, with its rights."""
+    found: dict[int, list[SubscriptionPhase]] = {}
+    rows = SubscriptionPhase.objects.filter(subscription__customer_id__in=customer_ids)
+    rows = rows.select_related("subscription").prefetch_related(
+        Prefetch("version", PlanVersion.objects.select_related("plan").prefetch_related(RIGHTS))
+    )
+    for each in rows.order_by("start_at"):
+        found.setdefault(each.subscription_id, []).append(each)
+    return found
+
+
+def _meter_overrides(
+    phases: Sequence[SubscriptionPhase], *, period: Period, peers: Peers
+) -> list[Override]:
     if not phases:
         return []
-    found = overrides_in(phases[0].subscription.customer_id, period=period)
+    found = overrides_in(phases[0].subscription.customer_id, period=period, peers=peers)
     return [each for each in found if each.meter_id is not None]

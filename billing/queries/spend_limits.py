@@ -13,8 +13,9 @@ from billing.domain.rating import rate
 from billing.models import SpendLimit, Subscription
 from billing.queries.included import included_of, window_unit
 from billing.queries.overage import Overage
-from billing.queries.payment_methods import overage_frozen
-from billing.queries.rated_periods import RatedUsage, rated_usage
+from billing.queries.payment_methods import frozen
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import RatedUsage, Terms, rated_usage
 from billing.queries.spans import PeriodBasis, Span, current_basis, spans
 from metering.domain import spending
 from metering.domain.account import Account
@@ -60,10 +61,15 @@ class SpendLimitView:
         return max(self.cap - self.spent, 0)
 
 
-def limits_spending(customer_id: int) -> bool:
+def limits_spending(customer_id: int, *, peers: Peers) -> bool:
     """Whether there is any spend limit, or overage is frozen."""
-    limited = SpendLimit.objects.filter(customer_id=customer_id).exists()
-    return limited or overage_frozen(customer_id)
+    return peers.ask(_limited, customer_id) is not None
+
+
+def _limited(customer_ids: Sequence[int]) -> dict[int, bool]:
+    rows = SpendLimit.objects.filter(customer_id__in=customer_ids)
+    limited = rows.values_list("customer_id", flat=True)
+    return dict.fromkeys([*limited, *frozen(customer_ids)], True)
 
 
 def spend_limit_view(customer_id: int, *, currency: str, now: datetime) -> SpendLimitView:
@@ -117,7 +123,7 @@ def gate_limit(subscription: Subscription, *, now: datetime) -> spending.SpendLi
     if subscription.status == Subscription.Status.TRIALING:
         return limit  # nothing is billed
     begun = _begun(subscription, now=now)
-    rated = rated_usage(subscription.customer_id, spans=begun, basis=basis)
+    (rated,) = rated_usage([Terms(subscription.customer_id, begun, basis)])
     return replace(
         limit,
         since=basis.whole.start_at,
@@ -130,7 +136,7 @@ def gate_limit(subscription: Subscription, *, now: datetime) -> spending.SpendLi
 def _begun(subscription: Subscription, *, now: datetime) -> list[Span]:
     """The spans of the period under way up to the one that holds now."""
     period = Period(subscription.current_start_at, subscription.current_end_at)
-    found = spans(subscription.id, period=period)
+    found = spans(subscription.id, period=period, peers=Peers([subscription.customer_id]))
     return [span for span in found if span.period.start_at <= now] or found[:1]
 
 
@@ -185,5 +191,5 @@ def _paid(
 
 def _amounts(customer_id: int) -> dict[str, int | None]:
     rows = dict(SpendLimit.objects.filter(customer_id=customer_id).values_list("set_by", "amount"))
-    operator = 0 if overage_frozen(customer_id) else rows.get("operator")
+    operator = 0 if frozen([customer_id]) else rows.get("operator")
     return {"customer": rows.get("customer"), "operator": operator}

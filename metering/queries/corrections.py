@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Min, QuerySet
+from django.db import connection
+from django.db.models import QuerySet
 
-from metering.models import Backfill, Correction, UsageEvent
+from metering import statements
+from metering.models import Correction, UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,10 @@ def corrections_of(event: UsageEvent) -> QuerySet[Correction]:
     ).order_by("number")
 
 
-def corrected_since(customer_id: int, *, at: datetime) -> datetime | None:
-    """The earliest moment whose usage was put right at `at` or later; None where none was."""
-    fixed = Correction.objects.filter(customer_id=customer_id, at__gte=at)
-    # Of a backfill that is still being applied more may come at any moment.
-    supplied = Backfill.objects.filter(
-        customers__contains=[customer_id], closing_at__isnull=False
-    ).exclude(closed_at__lt=at)
-    found = [
-        fixed.aggregate(first=Min("occurred_at"))["first"],
-        supplied.aggregate(first=Min("start_at"))["first"],
-    ]
-    return min((moment for moment in found if moment is not None), default=None)
+def corrected_since(asked: Mapping[int, datetime]) -> dict[int, datetime]:
+    """By customer the earliest moment whose usage was put right at the time asked for it or later;
+    customers of whom nothing was are left out."""
+    given: dict[str, Any] = {"customers": list(asked), "since": list(asked.values())}
+    with connection.cursor() as cursor:
+        cursor.execute(statements.load("corrected_since"), given)
+        return dict(cursor.fetchall())

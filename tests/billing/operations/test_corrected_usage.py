@@ -148,9 +148,9 @@ def test_an_event_of_years_ago(meter: Meter) -> None:
     subscription = a_subscription(a_plan(calls(meter)), start_at=long_ago, now=long_ago)
     event = report(subscription.customer, meter, 1_250, at=long_ago + timedelta(days=5))
     bill(subscription, now=NOVEMBER + GRACE)
-    assert corrected_since(event.customer_id, at=long_ago) is None
+    assert corrected_since({event.customer_id: long_ago}) == {}
     void(event.customer_id, event_id=event.id, **WHO)
-    assert corrected_since(event.customer_id, at=long_ago) == event.occurred_at
+    assert corrected_since({event.customer_id: long_ago}) == {event.customer_id: event.occurred_at}
     assert adjusted(subscription).amount == -250
     third = bill(subscription, now=DECEMBER + timedelta(days=33))
     assert not third.lines.filter(kind="adjustment").exists()

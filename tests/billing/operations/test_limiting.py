@@ -26,7 +26,8 @@ from billing.operations.limiting import (
     tighten_spend_limit,
 )
 from billing.operations.subscribing import cancel
-from billing.queries.rated_periods import rated_usage
+from billing.queries.peers import Peers
+from billing.queries.rated_periods import Terms, rated_usage
 from billing.queries.spans import current_basis, spans
 from billing.queries.spend_limits import spend_limit_view
 from metering.domain.decisions import Allowed, Denied, Item, decide
@@ -225,8 +226,8 @@ def billed(subscription: Subscription) -> int:
     """The usage lines that the period's invoice has now."""
     now = fresh(subscription)
     period = Period(now.current_start_at, now.current_end_at)
-    found = spans(now.id, period=period)
-    rated = rated_usage(now.customer_id, spans=found, basis=current_basis(now))
+    found = spans(now.id, period=period, peers=Peers([now.customer_id]))
+    (rated,) = rated_usage([Terms(now.customer_id, found, current_basis(now))])
     return sum(each.amount for each in rated)
 
 

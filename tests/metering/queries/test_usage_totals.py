@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from metering.operations.rolling_up import roll_up
-from metering.queries.usage import usage_total, usage_totals
+from metering.queries.usage import UsageOf, usage_total, usage_totals
 from tests.factories.accounts import a_customer
 from tests.factories.billing import START
 from tests.factories.metering import make_customer, make_meter
@@ -36,19 +36,24 @@ def test_it_is_what_each_meter_comes_to_by_itself() -> None:
         (START + timedelta(hours=9, minutes=13), START + timedelta(hours=40, minutes=1)),
         (START + timedelta(minutes=1), START + timedelta(minutes=50)),
     ):
-        asked = {"start_at": start_at, "end_at": end_at}
-        alone = {each: usage_total(customer.id, meter_id=each, **asked) for each in ids}
-        assert usage_totals(customer.id, meter_ids=ids, **asked) == alone
-        assert alone[idle.id] == 0
+        alone = {
+            UsageOf(each.id, meter_id, start_at, end_at): usage_total(
+                each.id, meter_id=meter_id, start_at=start_at, end_at=end_at
+            )
+            for each in (customer, other)
+            for meter_id in ids
+        }
+        assert usage_totals(alone) == alone
+        assert alone[UsageOf(customer.id, idle.id, start_at, end_at)] == 0
 
 
 def test_meters_that_add_up_are_read_by_one_statement() -> None:
     customer, meters = a_customer(), [make_meter() for _ in range(5)]
     ids = [each.id for each in meters]
     end_at = START + timedelta(days=1)
+    many = [UsageOf(customer.id, each, START, end_at) for each in ids]
     with CaptureQueriesContext(connection) as asked:
-        usage_totals(customer.id, meter_ids=ids, start_at=START, end_at=end_at)
-    assert len(asked) == 2
-    assert usage_totals(customer.id, meter_ids=ids, start_at=end_at, end_at=START) == dict.fromkeys(
-        ids, 0
-    )
+        usage_totals([*many, UsageOf(a_customer().id, ids[0], START, end_at)])
+    assert len([each for each in asked if "metering" in each["sql"]]) == 2
+    inverted = UsageOf(customer.id, ids[0], end_at, START)
+    assert usage_totals([inverted]) == {inverted: 0}
