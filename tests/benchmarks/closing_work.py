@@ -1,7 +1,7 @@
 """The work of the section on closing, in processes with Django. Prints figures as JSON.
 
-`seed N` makes N subscriptions more whose period is over, each with usage of five meters; `close`
-drafts and issues the invoices of all that wait, as the workers do.
+`seed FIRST LAST` makes subscriptions whose period is over, each with usage of five meters; `close`
+drafts the invoices of all that wait and `issue` issues them, as workers do; `check` looks at them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
-from billing.models import Invoice, InvoiceLine, Plan, PlanVersion  # noqa: E402
+from billing.models import Invoice, InvoiceLine, Plan, PlanVersion, Subscription  # noqa: E402
 from billing.operations import catalogue, closing, issuing  # noqa: E402
 from billing.operations.plan_shapes import VersionTerms  # noqa: E402
 from billing.tasks import BATCH  # noqa: E402
@@ -74,28 +75,43 @@ def seed(first: int, last: int) -> dict[str, Any]:
     return {}
 
 
-def close() -> dict[str, Any]:
-    """Draft and issue everything that waits, and how long that took."""
-    closing.close_due(now=NOW, limit=1)
-    issuing.issue_due(now=NOW, limit=1)
-    before = Invoice.objects.exclude(status="draft").count()
-    resident, begin = resident_mb(os.getpid()), time.perf_counter()
-    while closing.close_due(now=NOW, limit=BATCH):
-        pass
-    closed = time.perf_counter()
-    while issuing.issue_due(now=NOW, limit=BATCH):
-        pass
-    issued = time.perf_counter()
-    count = Invoice.objects.exclude(status="draft").count() - before
-    lines = InvoiceLine.objects.filter(kind="usage").count()
-    assert lines == METERS * Invoice.objects.count(), "each has a line of usage for each meter"
+def work(what: str) -> dict[str, Any]:
+    """`close` or `issue` until nothing is left, beside others that do the same; what it took."""
+    go_on = {"close": closing.close_due, "issue": issuing.issue_due}[what]
+    go_on(now=NOW, limit=1)
+    resident, cpu_s, began_at = resident_mb(os.getpid()), time.process_time(), time.time()
+    done = 0
+    with connection.execute_wrapper(_counting):
+        while found := go_on(now=NOW, limit=BATCH):
+            done += found
     return {
-        "invoices": count,
-        "closing_s": closed - begin,
-        "issuing_s": issued - closed,
+        "done": done,
+        "began_at": began_at,
+        "ended_at": time.time(),
+        "cpu_s": time.process_time() - cpu_s,
+        "statements": _told["statements"],
         "resident_mb": resident_mb(os.getpid()),
         "grown_mb": resident_mb(os.getpid()) - resident,
     }
+
+
+_told = {"statements": 0}
+
+
+def _counting(execute: Callable[..., Any], *asked: Any) -> Any:
+    _told["statements"] += 1
+    return execute(*asked)
+
+
+def check() -> dict[str, Any]:
+    """Nothing was left out, and each invoice is whole."""
+    invoices = Invoice.objects.count()
+    assert Subscription.objects.count() == invoices
+    assert Invoice.objects.exclude(status="draft").count() == invoices
+    assert InvoiceLine.objects.filter(kind="usage").count() == METERS * invoices
+    numbers = Invoice.objects.order_by("number").values_list("number", flat=True)
+    assert numbers.last() == f"INV-{invoices:06d}", "numbers have no gaps"
+    return {}
 
 
 def _meter(number: int) -> Meter:
@@ -125,4 +141,8 @@ def _version(meters: list[Meter]) -> PlanVersion:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    sys.stdout.write(json.dumps(seed(*map(int, numbers)) if what == "seed" else close()))
+    if what == "seed":
+        found = seed(*map(int, numbers))
+    else:
+        found = check() if what == "check" else work(what)
+    sys.stdout.write(json.dumps(found))
