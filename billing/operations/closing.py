@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import assert_never
 
+from django.db.models import Q
+
 from accounts.operations.auditing import audit
 from billing.domain.periods import Interval, first_period
 from billing.domain.subscriptions import SubscriptionEvent
@@ -21,7 +23,7 @@ from billing.operations.locking import in_batches
 from billing.operations.provisioning import advance_status, provision
 from billing.operations.rewriting import rewrite
 from billing.queries.peers import Peers
-from billing.queries.spend_limits import limits_spending
+from billing.queries.spend_limits import limited, limits_spending
 from billing.queries.trials import after_trial
 
 Status = Subscription.Status
@@ -147,7 +149,18 @@ def _advance(claims: Iterable[tuple[int, int]], now: datetime) -> int:
         rows = rows.prefetch_related("version__plan", "pending_version__plan")
         return catch_up_all(list(rows), now=now)
 
-    return in_batches(claims, work=work, what="closing a period")
+    found = list(claims)
+    alone = _to_be_told([customer_id for customer_id, _ in found])
+    return in_batches(found, work=work, what="closing a period", alone=alone)
+
+
+def _to_be_told(customer_ids: Sequence[int]) -> set[int]:
+    """Customers whose metering changes as their period ends."""
+    changing = Subscription.objects.filter(
+        Q(cancel_at__isnull=False) | Q(pending_version__isnull=False) | Q(status=Status.TRIALING),
+        customer_id__in=customer_ids,
+    )
+    return {*changing.values_list("customer_id", flat=True), *limited(customer_ids)}
 
 
 def _turn(subscriptions: Sequence[Subscription], *, now: datetime) -> set[int]:

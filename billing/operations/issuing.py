@@ -22,7 +22,7 @@ from billing.domain import ledger
 from billing.domain.invoices import CarriedAmount, InvoiceDraft, LineKind
 from billing.domain.ledger import Posting
 from billing.domain.periods import Period
-from billing.models import BilledUsage, Invoice, Subscription
+from billing.models import BilledUsage, Invoice, Subscription, Wallet
 from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
 from billing.operations.drawing import draw_wallet, wallet_covering
@@ -58,8 +58,15 @@ def issue_due(*, now: datetime, limit: int) -> int:
     """
     over = now - timedelta(seconds=settings.CLOSE_GRACE_S)
     due = Invoice.objects.filter(status=Invoice.Status.DRAFT, period_end_at__lte=over)
-    claims = due.order_by("period_end_at", "id").values_list("customer_id", "id")[:limit]
-    return in_batches(claims, work=lambda found: _issue(found, now=now), what="issuing")
+    claims = list(due.order_by("period_end_at", "id").values_list("customer_id", "id")[:limit])
+    # What a wallet pays is followed by the standing of its customer.
+    paying = Wallet.objects.filter(customer_id__in=[each for each, _ in claims], balance__gt=0)
+    return in_batches(
+        claims,
+        work=lambda found: _issue(found, now=now),
+        what="issuing",
+        alone=set(paying.values_list("customer_id", flat=True)),
+    )
 
 
 def issue(invoice_id: int, *, now: datetime) -> Invoice:

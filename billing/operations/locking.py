@@ -7,8 +7,9 @@ It leaves the gate alone, which only refers to the row.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from django.db import transaction
@@ -45,16 +46,24 @@ def in_batches(
     work: Callable[[list[int]], int],
     what: str,
     size: int = AT_ONCE,
+    alone: Collection[int] = (),
 ) -> int:
     """Do `work(subjects)` for each (customer, subject), up to `size` in one transaction, in their
     order; of each customer one at a time.
 
+    `alone`: customers whose metering may have to be told, first and each in a transaction of its
+    own. To tell it their versions are raised, which keeps their calls waiting until the end, and
+    two transactions that have raised one and want another would wait for each other.
     A customer that is locked elsewhere is passed over. `work` looks again at what there is to do
     and says of how many it did it; returns the sum. Where it fails it is done for each half by
     itself, so that one subject keeps no other from its turn: its failure is logged and stays
     visible as work undone.
     """
-    return sum(_do(piece, work=work, what=what) for piece in _pieces(list(claims), size=size))
+    given = list(claims)
+    apart = [[claim] for claim in given if claim[0] in alone]
+    together = [claim for claim in given if claim[0] not in alone]
+    pieces = itertools.chain(apart, _pieces(together, size=size))
+    return sum(_do(piece, work=work, what=what) for piece in pieces)
 
 
 def _pieces(claims: list[tuple[int, int]], *, size: int) -> Iterator[list[tuple[int, int]]]:

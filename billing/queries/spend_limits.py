@@ -63,13 +63,14 @@ class SpendLimitView:
 
 def limits_spending(customer_id: int, *, peers: Peers) -> bool:
     """Whether there is any spend limit, or overage is frozen."""
-    return peers.ask(_limited, customer_id) is not None
+    return peers.ask(limited, customer_id) is not None
 
 
-def _limited(customer_ids: Sequence[int]) -> dict[int, bool]:
+def limited(customer_ids: Sequence[int]) -> dict[int, bool]:
+    """The customers whose spending is limited, each True."""
     rows = SpendLimit.objects.filter(customer_id__in=customer_ids)
-    limited = rows.values_list("customer_id", flat=True)
-    return dict.fromkeys([*limited, *frozen(customer_ids)], True)
+    found = rows.values_list("customer_id", flat=True)
+    return dict.fromkeys([*found, *frozen(customer_ids)], True)
 
 
 def spend_limit_view(customer_id: int, *, currency: str, now: datetime) -> SpendLimitView:

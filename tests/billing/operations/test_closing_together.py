@@ -208,3 +208,23 @@ def test_two_periods_of_one_customer_are_issued_one_after_the_other(version: Pla
     for each in (late, one):
         first, second = Invoice.objects.filter(subscription=each).order_by("period_start_at")
         assert (first.number or "") < (second.number or "")
+
+
+def raised(work: Callable[[], int]) -> list[int]:
+    """Of how many customers each transaction raises the versions, where it raises any."""
+    with CaptureQueriesContext(connection) as asked:
+        assert work()
+    found: list[set[str]] = []
+    for each in asked:
+        if "SKIP LOCKED" in each["sql"]:  # as each of them begins
+            found.append(set())
+        elif each["sql"].startswith("UPDATE accounts_customerversion"):
+            found[-1].add(each["sql"])
+    return [len(sqls) for sqls in found if sqls]
+
+
+def test_versions_are_raised_one_at_a_time(version: PlanVersion) -> None:
+    for what in (a_spend_limit, a_spend_limit, a_wallet, a_wallet, plain):
+        sold(version, what=what)
+    assert raised(lambda: closing.close_due(now=NOVEMBER, limit=100)) == [1, 1]
+    assert raised(lambda: issuing.issue_due(now=NOVEMBER, limit=100)) == [1, 1]
