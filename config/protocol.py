@@ -29,6 +29,9 @@ from accounts.domain.problem_types import PROBLEM_TYPES
 from config import environment as env
 
 HEAD_BYTES = 64 * 1024
+# A gateway that sends into a connection as it is closed has an error instead of an answer, so that
+# gateways are to close theirs first: nginx after 60 seconds. uvicorn alone closes after 5.
+KEEP_ALIVE_S = 75
 PATIENCE_S = 10  # for a head; for a body, and a second more for each BODY_RATE that arrived
 BODY_RATE = 16 * 1024
 UNREAD_S = 30  # how long answers may wait for a client that does not take them
@@ -59,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
         self._idle = True  # between two requests
         self._in_head = False
         self._fresh = 0  # requests that began in the chunk in hand

@@ -161,6 +161,15 @@ def test_a_head_of_64_kib_is_taken(served: Served) -> None:
         assert answer(client) == (200, b"5")
 
 
+def test_a_connection_outlives_the_gateways_own_patience(served: Served) -> None:
+    with served.connected() as client:
+        client.sendall(request(b"hello"))
+        assert answer(client) == (200, b"5")
+        (one,) = served.connections()
+        served.polite()  # by then the server is done with the answer before
+        assert one.timeout_keep_alive_task.when() - served.loop.time() > 60
+
+
 @pytest.mark.parametrize("size", [66_000, 1_000_000])
 def test_a_larger_head_is_431(served: Served, size: int) -> None:
     with served.connected() as client, contextlib.suppress(ConnectionError):
