@@ -92,6 +92,12 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _tax_behavior(text: str) -> str:
+    if text not in ("exclusive", "inclusive"):
+        raise ValueError(text)
+    return text
+
+
 def declared() -> Iterator[Setting[object]]:
     """Every setting, in the order of declaration."""
     yield from SETTINGS.values()
@@ -196,6 +202,27 @@ STRIPE_WEBHOOK_SECRET = _text(
     "",
     "whsec_…: verifies what arrives at /api/v1/stripe/webhook.",
     secret=True,
+)
+STRIPE_TAX = _switch(
+    "FAREBOX_STRIPE_TAX",
+    default=False,
+    help_="Let Stripe Tax compute the tax of invoices that Stripe collects, and tell Stripe the "
+    "billing address, tax id and tax status of customers.",
+)
+STRIPE_TAX_BEHAVIOR = _declare(
+    Setting(
+        "FAREBOX_STRIPE_TAX_BEHAVIOR",
+        "",
+        _tax_behavior,
+        "exclusive or inclusive",
+        "Whether tax comes on top of prices or is part of them. Empty: as Stripe's tax settings "
+        "say.",
+    )
+)
+STRIPE_TAX_CODE = _text(
+    "FAREBOX_STRIPE_TAX_CODE",
+    "",
+    "Stripe's tax code of what is sold (txcd_…). Empty: as Stripe's tax settings say.",
 )
 BILLING_TICK_S = _whole(
     "FAREBOX_BILLING_TICK_S",

@@ -223,9 +223,10 @@ class DisputesInInvoice(ShownTable):
 class InvoiceAdmin(ShownAdmin):
     """Invoices."""
 
-    list_display = ("__str__", "customer", "status", "push", "total_shown", "due_shown")
+    list_display = ("__str__", "customer", "status", "push", "total_shown", "tax_shown")
+    list_display += ("due_shown",)  # type: ignore[assignment]
     list_display += ("period_start_at", "pdf", "failure_code", "push_problem")  # type: ignore[assignment]
-    list_filter = ("status", "push", "currency")
+    list_filter = ("status", "push", "tax_status", "currency")
     list_select_related = ("customer", "carried_to")
     search_fields = ("number", "customer__name", "customer__external_id", "stripe_invoice")
     date_hierarchy = "period_start_at"
@@ -243,6 +244,11 @@ class InvoiceAdmin(ShownAdmin):
         """A link to it."""
         address = reverse("operator-invoice-pdf", args=(invoice.public_id,))
         return format_html('<a href="{}">PDF of {}</a>', address, invoice)
+
+    @admin.display(description="Tax", ordering="tax_added")
+    def tax_shown(self, invoice: Invoice) -> str:
+        """What Stripe computed, on top of the total or in it."""
+        return format_money(Money(invoice.tax, invoice.currency)) if invoice.taxed_at else ""
 
     @admin.display(description="Due")
     def due_shown(self, invoice: Invoice) -> str:

@@ -19,8 +19,9 @@ from billing.operations.overriding import end_override
 class BillingDetailsAdmin(ShownAdmin):
     """Who invoices are made out to; set by the API, and by customers in the portal."""
 
-    list_display = ("customer", "legal_name", "city", "country", "tax_id", "updated_at")
-    list_filter = ("country",)
+    list_display = ("customer", "legal_name", "city", "country", "tax_id", "tax_exempt")
+    list_display += ("updated_at",)  # type: ignore[assignment]
+    list_filter = ("country", "tax_exempt")
     list_select_related = ("customer",)
     search_fields = ("customer__name", "customer__external_id", "legal_name", "tax_id")
 

@@ -14,6 +14,7 @@ from accounts.api.describing import describe
 from accounts.api.fields import TextField
 from accounts.api.serializing import StrictSerializer
 from accounts.api.views import ManagementView
+from billing.models import BillingDetails
 from billing.operations.billing_details import MOST, set_billing_details
 from billing.queries.parties import DETAIL_FIELDS, billing_details
 
@@ -23,7 +24,10 @@ class BillingDetailsShape(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """One text each."""
-        return {field: serializers.CharField(allow_blank=True) for field in DETAIL_FIELDS}
+        fields: dict[str, serializers.Field[Any, Any, Any, Any]] = {
+            field: serializers.CharField(allow_blank=True) for field in DETAIL_FIELDS
+        }
+        return fields | {"tax_exempt": serializers.ChoiceField(BillingDetails.TaxExempt.values)}
 
 
 class NewBillingDetails(StrictSerializer):
@@ -37,6 +41,15 @@ class NewBillingDetails(StrictSerializer):
         }
 
 
+class NewDetailsOfCustomer(NewBillingDetails):
+    """What an operator sets: `tax_exempt` too, as Stripe Tax takes it."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """The texts, and whether the customer is taxed."""
+        exempt = serializers.ChoiceField(BillingDetails.TaxExempt.values, required=False)
+        return super().get_fields() | {"tax_exempt": exempt}
+
+
 class BillingDetailsOfCustomer(ManagementView):
     """A customer's billing details."""
 
@@ -48,11 +61,14 @@ class BillingDetailsOfCustomer(ManagementView):
         self.query()
         return Response(billing_details(customer_of(reference).id))
 
-    @describe("Set billing details", body=NewBillingDetails, answer=BillingDetailsShape)
+    @describe("Set billing details", body=NewDetailsOfCustomer, answer=BillingDetailsShape)
     def patch(self, request: Request, reference: str) -> Response:  # noqa: ARG002
         """Set who the invoices from now on are made out to."""
-        customer, asked = customer_of(reference), self.body(NewBillingDetails)
-        after = set_billing_details(customer.id, details=asked, actor=self.actor, now=self.now)
+        customer, asked = customer_of(reference), self.body(NewDetailsOfCustomer)
+        exempt = asked.pop("tax_exempt", None)
+        after = set_billing_details(
+            customer.id, details=asked, tax_exempt=exempt, actor=self.actor, now=self.now
+        )
         return Response(after)
 
 

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from accounts.api.describing import describe
 from accounts.api.fields import PublicIdField
 from accounts.api.views import ManagementView
-from billing.api.invoices import invoice_of
+from billing.api.invoices import TaxShape, invoice_of
 from billing.models import Invoice, InvoiceLine
 from billing.queries.explanations import ExplainedLine, Explanation, explained
 
@@ -30,11 +30,14 @@ class ExplainedLineShape(serializers.Serializer[ExplainedLine]):
 
 
 class ExplanationShape(serializers.Serializer[Explanation]):
-    """`holds`: every line follows from its details, and the total from the lines."""
+    """`holds`: every line follows from its details, and the total from the lines; `taxes` are as
+    Stripe computed them."""
 
     invoice = PublicIdField(Invoice.PREFIX, source="invoice.pk")
     currency = serializers.CharField(source="invoice.currency")
     total = serializers.IntegerField()
+    taxes = TaxShape(source="invoice.taxes", many=True)
+    total_with_tax = serializers.IntegerField(source="invoice.total_with_tax")
     holds = serializers.BooleanField()
     lines = ExplainedLineShape(many=True)
 

@@ -81,8 +81,21 @@ class LineShape(serializers.Serializer[InvoiceLine]):
         return list(line.detail.get("tiers", []))
 
 
+class TaxShape(serializers.Serializer[Any]):
+    """A tax that Stripe computed: `amount` on `taxable`, part of the total where `included`."""
+
+    amount = serializers.IntegerField()
+    taxable = serializers.IntegerField()
+    included = serializers.BooleanField()
+    reason = serializers.CharField()
+
+
 class InvoiceShape(serializers.Serializer[Invoice]):
-    """An invoice as it is answered; all amounts are minor units of `currency`."""
+    """An invoice as it is answered; all amounts are minor units of `currency`.
+
+    `total` is the sum of the lines, `tax` what Stripe computed beside or in it, `total_with_tax`
+    what is paid in all.
+    """
 
     id = PublicIdField(Invoice.PREFIX, source="pk")
     number = serializers.CharField(allow_null=True)
@@ -91,6 +104,10 @@ class InvoiceShape(serializers.Serializer[Invoice]):
     status = serializers.ChoiceField(Invoice.Status.values)
     currency = serializers.CharField()
     total = serializers.IntegerField()
+    tax = serializers.IntegerField()
+    tax_status = TextOrNull(lambda invoice: invoice.tax_status)
+    taxes = TaxShape(many=True)
+    total_with_tax = serializers.IntegerField()
     amount_due = serializers.IntegerField()
     amount_paid = serializers.IntegerField()
     period = PeriodShape(source="*")

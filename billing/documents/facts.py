@@ -12,6 +12,7 @@ from django.conf import settings
 
 from billing.domain.money import Money, format_exact, format_money
 from billing.domain.parties import Party
+from billing.domain.taxes import InvoiceTax
 from billing.models import Invoice, InvoiceLine, PaymentAttempt
 from billing.queries.parties import buyer, seller
 from billing.queries.peers import Peers
@@ -118,7 +119,11 @@ def _status(invoice: Invoice) -> str:
 
 
 def _totals(invoice: Invoice) -> Iterable[Pair]:
-    yield Pair("Total", _money(invoice.total, invoice), strong=True)
+    tax = InvoiceTax.from_json(invoice.taxes)
+    if tax.added:
+        yield Pair("Total without tax", _money(invoice.total, invoice))
+    yield from (Pair(row.words(), _money(row.amount, invoice)) for row in tax.rows)
+    yield Pair("Total", _money(invoice.total_with_tax, invoice), strong=True)
     if invoice.amount_paid:
         yield Pair("Paid", _money(invoice.amount_paid, invoice))
     if invoice.amount_due:

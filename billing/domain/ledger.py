@@ -52,6 +52,7 @@ class Account(StrEnum):
 
 class PostingKind(StrEnum):
     INVOICE_ISSUED = "invoice_issued"
+    INVOICE_TAXED = "invoice_taxed"
     INVOICE_VOIDED = "invoice_voided"
     PAYMENT_RECEIVED = "payment_received"
     REFUND_GIVEN = "refund_given"
@@ -126,6 +127,22 @@ def invoice_issued(total: int, *, currency: str, tax: int = 0) -> Posting:
 def invoice_voided(total: int, *, currency: str, tax: int = 0) -> Posting:
     """The exact opposite of :func:`invoice_issued`: it should never have been issued."""
     return _issue(PostingKind.INVOICE_VOIDED, total, currency=currency, tax=tax, sign=-1)
+
+
+def invoice_taxed(*, added: int, included: int, currency: str) -> Posting:
+    """Stripe computed the tax of an issued invoice: ``added`` is owed on top of it, ``included``
+    of what was taken for revenue is the state's. Raises :class:`AmountNotPositive`."""
+    if min(added, included) < 0 or added + included == 0:
+        raise AmountNotPositive(min(added, included))
+    parts = (
+        (Account.RECEIVABLE, added),
+        (Account.REVENUE, included),
+        (Account.TAX, -added - included),
+    )
+    return Posting(
+        PostingKind.INVOICE_TAXED,
+        tuple(Entry(account, part, currency) for account, part in parts if part),
+    )
 
 
 def payment_received(amount: int, *, currency: str) -> Posting:

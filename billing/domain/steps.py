@@ -41,6 +41,8 @@ class StepKind(StrEnum):
     CUSTOMER = "customer"
     DEFAULT_METHOD = "default_method"
     CUSTOMER_UPDATE = "customer_update"  # name and address, after they changed here
+    CUSTOMER_DETAILS = "customer_details"  # what tax depends on: address, tax status
+    TAX_ID = "tax_id"
     CHECKOUT = "checkout"
 
 

@@ -17,6 +17,11 @@ class BillingDetails(models.Model):
     Issued invoices keep the details of their day.
     """
 
+    class TaxExempt(models.TextChoices):
+        NONE = "none", "Taxed"
+        EXEMPT = "exempt", "Exempt"
+        REVERSE = "reverse", "Reverse charge"
+
     customer = models.OneToOneField(
         Customer, on_delete=models.CASCADE, primary_key=True, related_name="billing_details"
     )
@@ -28,6 +33,8 @@ class BillingDetails(models.Model):
     postal_code = models.CharField(max_length=20, blank=True)
     country = models.CharField(max_length=2, blank=True)  # ISO 3166-1 alpha-2
     tax_id = models.CharField(max_length=50, blank=True)
+    # As Stripe Tax takes it; said by the operator alone.
+    tax_exempt = models.CharField(max_length=7, choices=TaxExempt.choices, default=TaxExempt.NONE)
     updated_at = models.DateTimeField()
 
     class Meta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts.models import Customer, Entity
 from billing.models.catalogue import PlanVersion
@@ -26,6 +26,8 @@ class InvoiceCounter(models.Model):
 class Invoice(Entity):
     """One bill; lines and total never change once it has left draft (trigger).
 
+    `total` is the sum of the lines. Where Stripe computes tax, `tax_added` comes on top of it and
+    `tax_included` is part of it; both are written once, as Stripe finalizes it (trigger).
     `push` says how far it has come to Stripe, apart from what people call its status.
     """
 
@@ -60,6 +62,15 @@ class Invoice(Entity):
     seller = models.JSONField(default=dict, blank=True)
     buyer = models.JSONField(default=dict, blank=True)
     total = models.BigIntegerField(default=0)
+    tax_added = models.BigIntegerField(default=0, db_default=0)
+    tax_included = models.BigIntegerField(default=0, db_default=0)
+    taxes = models.JSONField(  # domain/taxes.py
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
+    taxed_at = models.DateTimeField(null=True)
+    tax_status = models.CharField(
+        max_length=50, blank=True, db_default=""
+    )  # Stripe's word; empty: not asked
     amount_paid = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()
     issued_at = models.DateTimeField(null=True)
@@ -92,6 +103,20 @@ class Invoice(Entity):
             models.CheckConstraint(
                 condition=Q(amount_paid__gte=0), name="invoice_amount_paid_is_not_negative"
             ),
+            models.CheckConstraint(
+                condition=Q(tax_added=0, tax_included=0)
+                | Q(
+                    taxed_at__isnull=False,
+                    tax_added__gte=0,
+                    tax_included__gte=0,
+                    tax_included__lte=F("total"),
+                ),
+                name="invoice_tax_is_of_its_total",
+            ),
+            models.CheckConstraint(
+                condition=Q(taxed_at__isnull=True) | ~Q(status="draft"),
+                name="invoice_taxed_is_issued",
+            ),
         ]
         indexes = [
             models.Index(fields=["next_push_at"], condition=Q(push="pending"), name="invoice_push"),
@@ -107,7 +132,18 @@ class Invoice(Entity):
         if self.carried_to_id is not None:
             return 0
         open_statuses = (self.Status.OPEN, self.Status.UNCOLLECTIBLE)
-        return max(self.total - self.amount_paid, 0) if self.status in open_statuses else 0
+        due = max(self.total_with_tax - self.amount_paid, 0)
+        return due if self.status in open_statuses else 0
+
+    @property
+    def total_with_tax(self) -> int:
+        """What the customer pays for it in all, in minor units."""
+        return self.total + self.tax_added
+
+    @property
+    def tax(self) -> int:
+        """All tax that Stripe computed for it, in minor units."""
+        return self.tax_added + self.tax_included
 
 
 class InvoiceLine(Entity):

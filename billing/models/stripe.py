@@ -27,6 +27,8 @@ class StripeCustomer(models.Model):
     # What Stripe was told last, so that a change here is seen and told.
     told_name = models.CharField(max_length=200, blank=True)
     told_email = models.CharField(max_length=254, blank=True)
+    # As of when Stripe was told the billing details; null: never.
+    told_details_at = models.DateTimeField(null=True, blank=True)
     # Nothing is charged off-session from here on; null = collected as usual.
     held_at = models.DateTimeField(null=True, blank=True)
     held_reason = models.CharField(max_length=300, blank=True)

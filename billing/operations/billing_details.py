@@ -12,6 +12,7 @@ from django.db import transaction
 from accounts.operations.auditing import audit
 from billing.models import BillingDetails
 from billing.operations.locking import lock_customer
+from billing.operations.taxing import push_awaiting_tax
 from billing.queries.parties import DETAIL_FIELDS, billing_details
 
 _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
@@ -31,20 +32,31 @@ class BillingDetailsInvalid(Exception):
 
 
 def set_billing_details(
-    customer_id: int, *, details: Mapping[str, str], actor: str, now: datetime
+    customer_id: int,
+    *,
+    details: Mapping[str, str],
+    tax_exempt: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> dict[str, str]:
     """Set the details that are given, leave the others; answers all of them.
 
-    Invoices that are issued keep what they say. What is set to what it is changes nothing. The
-    audit names the fields, and not what they hold. Raises BillingDetailsInvalid, CustomerUnknown.
+    `tax_exempt` is for an operator to say. Invoices that are issued keep what they say; those that
+    waited for an address to be taxed are tried again. What is set to what it is changes nothing.
+    The audit names the fields, and not what they hold. Raises BillingDetailsInvalid,
+    CustomerUnknown.
     """
     asked = {field: " ".join(text.split()) for field, text in details.items()}
     _check(asked)
+    if tax_exempt is not None:
+        if tax_exempt not in BillingDetails.TaxExempt.values:
+            raise BillingDetailsInvalid("tax_exempt", "none, exempt or reverse.")
+        asked["tax_exempt"] = tax_exempt
     with transaction.atomic():
         customer = lock_customer(customer_id)
         before = billing_details(customer_id)
         after = before | asked
-        changed = sorted(field for field in DETAIL_FIELDS if before[field] != after[field])
+        changed = sorted(field for field in after if before[field] != after[field])
         if changed:
             BillingDetails.objects.update_or_create(
                 customer_id=customer_id, defaults={**after, "updated_at": now}
@@ -57,6 +69,7 @@ def set_billing_details(
                 changes={"fields": changed},
                 now=now,
             )
+            push_awaiting_tax(customer_id, now=now)
     return after
 
 

@@ -52,10 +52,10 @@ WITH booked AS (
      GROUP BY posting.customer_id, entry.currency
 ), owed AS (
     SELECT customer_id, currency,
-           sum(CASE status WHEN 'open' THEN total - amount_paid
+           sum(CASE status WHEN 'open' THEN total + tax_added - amount_paid
                            WHEN 'void' THEN -amount_paid
                            WHEN 'uncollectible' THEN 0
-                           ELSE least(total - amount_paid, 0) END) AS amount
+                           ELSE least(total + tax_added - amount_paid, 0) END) AS amount
       FROM billing_invoice
      WHERE status <> 'draft' AND carried_to_id IS NULL AND total > 0
      GROUP BY customer_id, currency
@@ -102,9 +102,10 @@ SELECT customer_id, format('credit %%s, the ledger says %%s %%s', coalesce(kept.
   FROM booked FULL JOIN kept USING (customer_id, currency)
  WHERE coalesce(booked.amount, 0) <> coalesce(kept.amount, 0) OR kept.unexplained <> 0
 """
-# I7: the newest answer of Stripe that tells a total tells ours.
+# I7: the newest answer of Stripe that tells a total tells ours, with the tax that Stripe added.
 _STRIPE: Final = """
-SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total, invoice.currency,
+SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total + invoice.tax_added,
+                          invoice.currency,
                           told.answer ->> 'total', told.answer ->> 'currency')
   FROM billing_invoice AS invoice
  CROSS JOIN LATERAL (
@@ -114,7 +115,7 @@ SELECT invoice.id, format('total %%s %%s, at Stripe %%s %%s', invoice.total, inv
      ORDER BY step.answered_at DESC NULLS LAST, step.id DESC LIMIT 1) AS told
  WHERE invoice.push = 'pushed'
    AND ((told.answer ->> 'total')::bigint, told.answer ->> 'currency')
-       IS DISTINCT FROM (invoice.total, invoice.currency)
+       IS DISTINCT FROM (invoice.total + invoice.tax_added, invoice.currency)
 """
 # I9: entitlements from subscriptions are what plan and subscription say. What an operator gave
 # wins over the plan, so a right it takes the place of may be missing; and a right that was agreed

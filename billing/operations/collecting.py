@@ -15,6 +15,7 @@ from accounts.operations.auditing import audit
 from billing.domain import ledger
 from billing.domain.invoices import InvoiceEvent, InvoiceStatus, next_status
 from billing.domain.ledger import Entry, Posting, PostingKind
+from billing.domain.taxes import InvoiceTax
 from billing.models import Invoice, InvoiceLine, PaymentAttempt, StripeCustomer
 from billing.operations.customer_credits import return_credit
 from billing.operations.following import begin_if_payable, caught_up, follow_customer
@@ -31,6 +32,7 @@ from billing.operations.invoice_moves import (
 )
 from billing.operations.locking import lock_customer
 from billing.operations.posting import post
+from billing.operations.taxing import take_tax
 from billing.queries.ledger import issued_entries
 
 Status, Push, Outcome = Invoice.Status, Invoice.Push, PaymentAttempt.Outcome
@@ -51,16 +53,21 @@ def mark_pushed(
     stripe_invoice: str,
     hosted_url: str = "",
     stripe_lines: Mapping[int, str] | None = None,
+    tax: InvoiceTax | None = None,
+    tax_status: str = "",
     now: datetime,
 ) -> Invoice:
     """The invoice is finalized at Stripe, equal to ours, and collected there from now on.
 
-    `stripe_lines`: our lines' ids -> Stripe's. One that is quarantined stays so.
+    `stripe_lines`: our lines' ids -> Stripe's; `tax`: what Stripe charges beside, where it was
+    asked to; taken over once. One that is quarantined stays so.
     """
     with transaction.atomic():
         invoice = load_invoice(invoice_id)
         invoice.stripe_invoice = invoice.stripe_invoice or stripe_invoice
         invoice.hosted_url = hosted_url or invoice.hosted_url
+        if tax is not None:
+            take_tax(invoice, tax=tax, status=tax_status, now=now)
         if invoice.push == Push.PENDING:
             invoice.push, invoice.next_push_at, invoice.push_problem = Push.PUSHED, None, ""
             changes = {"stripe_invoice": stripe_invoice}
@@ -113,7 +120,7 @@ def mark_paid(
             invoice, outcome=Outcome.PAID, number=attempt, reference=reference, at=at or now
         )
         invoice.amount_paid = amount_paid
-        if amount_paid >= invoice.total and not is_void(invoice):
+        if amount_paid >= invoice.total_with_tax and not is_void(invoice):
             settle(invoice, at=at or now)
         invoice.save()
         audit_invoice(
@@ -137,7 +144,7 @@ def mark_paid_manually(
             next_status(status_of(invoice), event=InvoiceEvent.PAID)
             audit_invoice(invoice, "invoice.paid_outside", actor=actor, now=now)
             invoice = mark_paid(
-                invoice_id, amount_paid=invoice.total, reference=reference, at=at, now=now
+                invoice_id, amount_paid=invoice.total_with_tax, reference=reference, at=at, now=now
             )
     return invoice
 
@@ -227,7 +234,7 @@ def void(invoice_id: int, *, actor: str = "stripe", now: datetime) -> Invoice:
         if invoice.status == Status.DRAFT:
             next_status(InvoiceStatus.PAID, event=InvoiceEvent.VOIDED)
         if invoice.status == Status.UNCOLLECTIBLE:
-            recover(invoice, amount=invoice.total, now=now)
+            recover(invoice, amount=invoice.total_with_tax, now=now)
         move(invoice, event=InvoiceEvent.VOIDED)
         taken_back = tuple(
             Entry(account, -amount, invoice.currency)

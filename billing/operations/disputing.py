@@ -95,7 +95,7 @@ def follow_fraud_warning(
                 "invoice": invoice,
                 "customer_id": invoice.customer_id,
                 "kind": Dispute.Kind.FRAUD_WARNING,
-                "amount": invoice.total,
+                "amount": invoice.total_with_tax,
                 "currency": invoice.currency,
                 "reason": reason[:100],
                 "status": "warned",

@@ -39,7 +39,7 @@ def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
         posting = ledger.wallet_draw(due, currency=invoice.currency)
         invoice = mark_paid(
             invoice_id,
-            amount_paid=invoice.total,
+            amount_paid=invoice.total_with_tax,
             reference=wallet.public_id,
             posting=posting,
             now=now,

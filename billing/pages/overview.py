@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from billing.documents.facts import invoice_document
 from billing.models import Invoice, StripeCustomer, Subscription, Wallet
+from billing.operations.taxing import LOCATION_MISSING
 from billing.pages import wording
 from billing.pages.access import PortalView
 from billing.pages.invoice_documents import invoice_of
@@ -36,6 +37,9 @@ class Overview(PortalView):
             state=wording.state(subscription.status) if subscription else None,
             fee=wording.fee(subscription.version) if subscription else "",
             notice=notice,
+            awaits_address=open_invoices(self.customer.id)
+            .filter(tax_status=LOCATION_MISSING, push=Invoice.Push.PENDING)
+            .exists(),
             meters=wording.meters(rights),
             features=rights.features,
             next_total=wording.money(preview.total, preview.currency) if preview else "",
@@ -70,7 +74,7 @@ def _row(invoice: Invoice) -> dict[str, Any]:
     return {
         "invoice": invoice,
         "state": wording.Tag("Carried forward", "") if carried else wording.state(invoice.status),
-        "total": wording.money(invoice.total, invoice.currency),
+        "total": wording.money(invoice.total_with_tax, invoice.currency),
         "paid": wording.money(invoice.amount_paid, invoice.currency),
         "due": wording.money(due, invoice.currency) if due and not carried else "",
     }

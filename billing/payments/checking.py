@@ -126,12 +126,29 @@ def _branding(account: Json) -> Check:
 
 
 def _tax() -> Check:
-    if client.read("/v1/tax/settings")["status"] == "active":
+    found = client.read("/v1/tax/settings")
+    active = found["status"] == "active"
+    if settings.STRIPE_TAX and not active:
+        pending = (found.get("status_details") or {}).get("pending") or {}
+        missing = ", ".join(pending.get("missing_fields") or ()) or "not said"
+        message = f"FAREBOX_STRIPE_TAX is on, but Stripe Tax is not active (missing: {missing})."
+        remedy = (
+            "Finish Stripe Tax in the Dashboard (Settings, Tax), or set FAREBOX_STRIPE_TAX off."
+        )
+        return Check("tax", "error", message, remedy)
+    if settings.STRIPE_TAX:
+        behavior = settings.STRIPE_TAX_BEHAVIOR or found["defaults"].get("tax_behavior")
+        if behavior not in ("exclusive", "inclusive"):
+            message = "Neither here nor at Stripe it is said whether prices include tax."
+            remedy = "Set FAREBOX_STRIPE_TAX_BEHAVIOR, or the default in Stripe's tax settings."
+            return Check("tax", "error", message, remedy)
+        return Check("tax", "ok", f"Stripe Tax computes the tax of invoices ({behavior}).")
+    if active:
         message = (
             "Stripe Tax is active, but Farebox's invoices do not ask for it: what is rated is "
             "what is charged."
         )
-        remedy = "Set prices with tax included, or tax them outside of Stripe."
+        remedy = "Set FAREBOX_STRIPE_TAX on, or prices with tax included."
         return Check("tax", "warning", message, remedy)
     return Check("tax", "ok", "Stripe Tax is not in use; what is rated is what is charged.")
 

@@ -7,15 +7,18 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 
 from accounts.domain.ids import IdMalformed, decode
 from accounts.models import Customer
 from billing.domain.steps import StepKind
-from billing.models import Invoice, StripeCustomer, StripeStep
+from billing.domain.taxes import tax_id_kind
+from billing.models import BillingDetails, Invoice, StripeCustomer, StripeStep
 from billing.operations import collecting
 from billing.payments import client, stepping
+from billing.queries.parties import ADDRESS_FIELDS
 
 Json = dict[str, Any]
 log = structlog.get_logger(__name__)
@@ -48,16 +51,68 @@ def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
             )
     if known.deleted_at is not None:
         raise CustomerDeletedAtStripe(f"{known.stripe_customer} was deleted at Stripe.")
+    if settings.STRIPE_TAX:
+        tell_details(known, now=now)
     return known
 
 
+def tell_details(row: StripeCustomer, *, now: datetime) -> bool:
+    """Tell Stripe the customer's billing address, tax status and tax id, if they changed since.
+
+    What tax depends on; a tax id that Stripe does not take is left out. Raises StepWaits,
+    StepQuarantined, StripeStopped, StripeUnreachable.
+    """
+    details = BillingDetails.objects.filter(customer=row.customer_id).first()
+    if details is None or row.told_details_at == details.updated_at:
+        return False
+    sent = {
+        "address": {name: getattr(details, name) for name in ADDRESS_FIELDS},
+        "tax_exempt": str(details.tax_exempt),
+    }
+    path = f"/v1/customers/{row.stripe_customer}"
+    call = stepping.Call(row.customer.public_id, StepKind.CUSTOMER_DETAILS, path, sent, renew=True)
+    stepping.take(call, now=now, find=stepping.not_found)
+    try:
+        _tell_tax_id(row, details=details, now=now)
+    except stepping.StepQuarantined as refused:
+        log.warning("tax_id_not_told", customer=row.customer.public_id, reason=str(refused))
+    row.told_details_at = details.updated_at
+    StripeCustomer.objects.filter(pk=row.pk).update(told_details_at=details.updated_at)
+    return True
+
+
+def _tell_tax_id(row: StripeCustomer, *, details: BillingDetails, now: datetime) -> None:
+    """Leave Stripe with the one tax id that the customer has."""
+    path = f"/v1/customers/{row.stripe_customer}/tax_ids"
+    kind = tax_id_kind(details.country) if details.tax_id else None
+    value = "".join(details.tax_id.split())
+    there = list(client.read_all(path))
+    same = [each for each in there if (each["type"], each["value"]) == (kind, value)]
+    for each in there:
+        if each not in same:
+            client.delete(f"{path}/{each['id']}")
+    if kind is not None and not same:
+        call = stepping.Call(
+            row.customer.public_id,
+            StepKind.TAX_ID,
+            path,
+            {"type": kind, "value": value},
+            renew=True,
+        )
+        stepping.take(call, now=now, find=stepping.not_found)
+
+
 def tell_changes(*, now: datetime, limit: int) -> int:
-    """Tell Stripe of names and e-mail addresses that changed, up to `limit`; returns how many.
+    """Tell Stripe of names, e-mail addresses and, where it computes tax, billing details that
+    changed, up to `limit`; returns how many.
 
     One that Stripe refuses is told again once it changes. Call it outside any transaction. Ends
     early where Stripe refuses our key or is away.
     """
     same = Q(told_name=F("customer__name"), told_email=F("customer__email"))
+    if settings.STRIPE_TAX:
+        details = F("customer__billing_details__updated_at")
+        same &= Q(customer__billing_details__isnull=True) | Q(told_details_at=details)
     changed = StripeCustomer.objects.filter(~same, deleted_at=None).select_related("customer")
     told = 0
     for row in changed.order_by("updated_at")[:limit] if client.configured() else ():
@@ -69,6 +124,8 @@ def tell_changes(*, now: datetime, limit: int) -> int:
         call = stepping.Call(subject, StepKind.CUSTOMER_UPDATE, path, sent, renew=True)
         try:
             stepping.take(call, now=now, find=stepping.not_found)
+            if settings.STRIPE_TAX:
+                tell_details(row, now=now)
         except stepping.StepQuarantined as refused:
             log.warning("customer_not_told", customer=subject, reason=str(refused))
         except stepping.StepWaits as waits:

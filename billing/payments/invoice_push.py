@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from billing.domain import steps
@@ -24,7 +25,9 @@ from billing.domain.money import currency_of
 from billing.domain.steps import PlannedStep, StepKind, StepState
 from billing.models import Invoice, InvoiceLine, StripeStep
 from billing.operations import collecting
-from billing.payments import client, customers, stepping
+from billing.operations.taxing import LOCATION_MISSING
+from billing.payments import client, customers, mirroring, stepping
+from billing.payments.lines import lines_told, told_amount
 
 Json = dict[str, Any]
 Clock = Callable[[], datetime]
@@ -32,6 +35,19 @@ Clock = Callable[[], datetime]
 # How often lines that are missing at Stripe are added again before a person must look.
 ADDED_AGAIN: Final = 3
 PUSHING: Final = (StepKind.CREATE, StepKind.ADD_LINES, StepKind.COMPARE, StepKind.FINALIZE)
+
+
+class TaxNotComputed(Exception):
+    """Stripe cannot say yet what tax is on the invoice; ``status`` is Stripe's word for why."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(
+            "Stripe Tax cannot place the customer: its billing address is missing or incomplete "
+            "(country, postal code)."
+            if status == LOCATION_MISSING
+            else f"Stripe Tax did not compute the tax ({status}); it is asked again."
+        )
+        self.status = status
 
 
 class InvoiceDiffers(Exception):
@@ -42,7 +58,8 @@ def push_invoice(invoice: Invoice, *, clock: Clock) -> None:
     """Take every step that is not done yet; start over where an operator released it, or where
     somebody deleted the draft at Stripe.
 
-    Raises StepWaits, StepQuarantined, InvoiceDiffers, StripeStopped, StripeUnreachable.
+    Raises StepWaits, StepQuarantined, TaxNotComputed, InvoiceDiffers, StripeStopped,
+    StripeUnreachable.
     """
     push = _Push.of(invoice, clock=clock)
     try:
@@ -60,13 +77,15 @@ class _Push:
 
     invoice: Invoice
     lines: Sequence[InvoiceLine]
+    told: Sequence[Json]  # the lines as Stripe is told them
     ours: InvoiceImage
     clock: Clock
 
     @classmethod
     def of(cls, invoice: Invoice, *, clock: Clock) -> _Push:
         lines = list(invoice.lines.order_by("position"))
-        images = tuple(LineImage(line.public_id, line.amount) for line in lines)
+        told = lines_told(invoice, lines)
+        images = tuple(LineImage(_line_id(line), told_amount(line)) for line in told)
         total, currency = sum(line.amount for line in lines), invoice.currency
         if total != invoice.total:
             raise InvoiceDiffers(f"The lines sum to {total}, the total is {invoice.total}.")
@@ -76,7 +95,7 @@ class _Push:
         if len(lines) > steps.LINES_PER_INVOICE:
             raise InvoiceDiffers(f"{len(lines)} lines are more than Stripe takes.")
         digest = invoice_digest(total, currency=currency, lines=images)
-        return cls(invoice, lines, InvoiceImage(total, currency, images, digest), clock)
+        return cls(invoice, lines, told, InvoiceImage(total, currency, images, digest), clock)
 
     def run(self) -> None:
         if self._steps().filter(state=StripeStep.State.QUARANTINED).exists():
@@ -87,7 +106,7 @@ class _Push:
             tried = self._tried()
             if compared is not None:
                 tried.append(StepState(StepKind.COMPARE, chunk=0, attempt=1, done=True))
-            step = steps.next_step(tried, line_count=len(self.lines))
+            step = steps.next_step(tried, line_count=len(self.told))
             if step is None:
                 break
             match step.kind:
@@ -107,6 +126,8 @@ class _Push:
             stripe_invoice=self._stripe_invoice(),
             hosted_url=finalized.get("hosted_invoice_url") or "",
             stripe_lines={line.pk: (compared or {}).get(line.public_id, "") for line in self.lines},
+            tax=mirroring.tax_of(finalized) if mirroring.tax_status(finalized) else None,
+            tax_status=mirroring.tax_status(finalized),
             now=self.clock(),
         )
 
@@ -159,6 +180,8 @@ class _Push:
             },
             "pending_invoice_items_behavior": "exclude",
         }
+        if settings.STRIPE_TAX:
+            params["automatic_tax"] = {"enabled": True}
         call = self._call(StepKind.CREATE, "/v1/invoices", params)
         stepping.take(call, now=self.clock(), find=self._find_created)
 
@@ -173,12 +196,12 @@ class _Push:
 
     def _add_lines(self, planned: PlannedStep, *, only: frozenset[str] = frozenset()) -> None:
         first = planned.chunk * steps.LINES_PER_CHUNK
-        chunk = self.lines[first : first + steps.LINES_PER_CHUNK]
-        wanted = [line for line in chunk if not only or line.public_id in only]
+        chunk = self.told[first : first + steps.LINES_PER_CHUNK]
+        wanted = [line for line in chunk if not only or _line_id(line) in only]
 
         def missing() -> Json:
             there = {_line_id(line) for line in self._stripe_lines()}
-            return {"lines": [_line(line) for line in wanted if line.public_id not in there]}
+            return {"lines": [line for line in wanted if _line_id(line) not in there]}
 
         def find_added(_: StripeStep) -> Json | None:
             return None if missing()["lines"] else {"id": self._stripe_invoice()}
@@ -186,34 +209,41 @@ class _Push:
         call = self._call(
             StepKind.ADD_LINES,
             f"/v1/invoices/{self._stripe_invoice()}/add_lines",
-            {"lines": [_line(line) for line in wanted]},
+            {"lines": wanted},
             chunk=planned.chunk,
             renew=bool(only),
         )
         stepping.take(call, now=self.clock(), find=find_added, again=missing)
 
     def _compare(self) -> dict[str, str]:
-        """Our line ids -> Stripe's, where both invoices are equal. Raises InvoiceDiffers."""
+        """Our line ids -> Stripe's, where both invoices are equal but for tax that Stripe adds.
+
+        Raises InvoiceDiffers, TaxNotComputed.
+        """
         found = client.read(f"/v1/invoices/{self._stripe_invoice()}")
         lines = list(self._stripe_lines())
         theirs = InvoiceImage(
-            found["total"],
+            found["total"] - mirroring.tax_of(found).added,
             found["currency"],
             tuple(LineImage(_line_id(line), line["amount"]) for line in lines),
             (found.get("metadata") or {}).get("farebox_digest"),
         )
         lost = missing_lines(self.ours, theirs=theirs)
         if lost and found["status"] == "draft" and self._may_add_again():
-            for chunk in range(len(self.lines) // steps.LINES_PER_CHUNK + 1):
+            for chunk in range(len(self.told) // steps.LINES_PER_CHUNK + 1):
                 first = chunk * steps.LINES_PER_CHUNK
-                ids = {line.public_id for line in self.lines[first : first + steps.LINES_PER_CHUNK]}
-                if again := frozenset(ids & set(lost)):
+                ids = {_line_id(line) for line in self.told[first : first + steps.LINES_PER_CHUNK]}
+                if again := frozenset(set(lost) & ids):
                     self._add_lines(PlannedStep(StepKind.ADD_LINES, chunk), only=again)
             return self._compare()
         if differences := compare_invoice(self.ours, theirs=theirs):
             words = [f"{d.field}: ours {d.ours}, Stripe's {d.theirs}" for d in differences]
             self._keep_differences("; ".join(words))
             raise InvoiceDiffers("; ".join(words))
+        if (status := mirroring.tax_status(found)) not in ("", "complete"):
+            # Away with the draft in the next round: a new one is placed anew.
+            self._keep_differences(f"tax: {status}")
+            raise TaxNotComputed(status)
         return {_line_id(line) or "": line["id"] for line in lines}
 
     def _keep_differences(self, words: str) -> None:
@@ -279,16 +309,6 @@ def _status_at(path: str) -> str:
         if refused.status == 404:
             return "gone"
         raise
-
-
-def _line(line: InvoiceLine) -> Json:
-    """An amount, not quantity times price: Stripe must not round what we have rounded."""
-    return {
-        "amount": line.amount,
-        "description": line.description,
-        "metadata": {"farebox_line": line.public_id},
-        "period": {"start": int(line.start_at.timestamp()), "end": int(line.end_at.timestamp())},
-    }
 
 
 def _line_id(line: Json) -> str | None:

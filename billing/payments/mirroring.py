@@ -14,6 +14,7 @@ from django.db.models import Q
 
 from accounts.domain.ids import IdMalformed, decode
 from billing.domain import steps
+from billing.domain.taxes import InvoiceTax
 from billing.models import Invoice
 from billing.operations import collecting
 from billing.payments import client
@@ -57,8 +58,13 @@ def apply(invoice: Invoice, *, found: Json, now: datetime) -> str:
     """
     if found["status"] == "draft":
         return "still a draft"
-    if (found["total"], found["currency"]) != (invoice.total, invoice.currency):
-        problem = f"Stripe's total is {found['total']} {found['currency']}, ours {invoice.total}."
+    tax = tax_of(found)
+    added = tax.added if invoice.taxed_at is None else invoice.tax_added
+    if (found["total"], found["currency"]) != (invoice.total + added, invoice.currency):
+        problem = (
+            f"Stripe's total is {found['total']} {found['currency']}, of it {tax.added} added tax; "
+            f"ours {invoice.total} and {added}."
+        )
         collecting.quarantine(invoice.pk, problem=problem, now=now)
         return problem
     if invoice.stripe_invoice is None:
@@ -67,6 +73,8 @@ def apply(invoice: Invoice, *, found: Json, now: datetime) -> str:
             stripe_invoice=found["id"],
             hosted_url=found.get("hosted_invoice_url") or "",
             stripe_lines=_line_ids(found["id"]),
+            tax=tax if tax.rows or tax_status(found) else None,
+            tax_status=tax_status(found),
             now=now,
         )
     match found["status"]:
@@ -127,7 +135,24 @@ def _line_ids(stripe_invoice: str) -> dict[int, str]:
     """Our lines' numbers -> Stripe's ids."""
     lines = client.read_all(f"/v1/invoices/{stripe_invoice}/lines")
     ids = {line["id"]: (line.get("metadata") or {}).get("farebox_line") for line in lines}
-    return {decode("line", our_id): line_id for line_id, our_id in ids.items() if our_id}
+    return {
+        decode("line", our_id): line_id
+        for line_id, our_id in ids.items()
+        if our_id and our_id.startswith("line_")  # else all lines are told as one
+    }
+
+
+def tax_of(found: Json) -> InvoiceTax:
+    """The tax of an invoice at Stripe."""
+    return InvoiceTax.of_stripe(found.get("total_taxes") or ())
+
+
+def tax_status(found: Json) -> str:
+    """How far Stripe is with the tax, or why it did without; "" where it was not asked to."""
+    asked = found.get("automatic_tax") or {}
+    if not asked.get("enabled"):
+        return str(asked.get("disabled_reason") or "")
+    return str(asked.get("status") or "failed")
 
 
 def _apply_paid(invoice: Invoice, *, found: Json, now: datetime) -> str:
@@ -141,7 +166,7 @@ def _apply_paid(invoice: Invoice, *, found: Json, now: datetime) -> str:
     )
     if known.amount_due:
         # A credit note or a balance at Stripe settled the rest: what that means is not ours to say.
-        came_in = f"{found['amount_paid']} of {invoice.total} {found['currency']}"
+        came_in = f"{found['amount_paid']} of {found['total']} {found['currency']}"
         problem = f"Stripe calls it paid, but only {came_in} came in; the rest was settled there."
         collecting.quarantine(invoice.pk, problem=problem, now=now)
         return problem

@@ -15,8 +15,9 @@ from django.db.models import Exists, OuterRef
 
 from billing.models import Invoice, StripeCustomer
 from billing.operations import collecting
+from billing.operations.taxing import LOCATION_MISSING, await_tax
 from billing.payments import client, customers, stepping
-from billing.payments.invoice_push import Clock, InvoiceDiffers, push_invoice
+from billing.payments.invoice_push import Clock, InvoiceDiffers, TaxNotComputed, push_invoice
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 LEASE: Final = timedelta(minutes=5)
 STOPPED_FOR: Final = timedelta(seconds=client.BREAK_S)
 UNREACHABLE_FOR: Final = timedelta(seconds=30)
+# How long an invoice waits for an address; one that is given is tried at once.
+ASKED_AGAIN: Final = timedelta(days=1)
+TAX_FAILED_FOR: Final = timedelta(minutes=10)
 
 
 def push_due(*, now: datetime, limit: int) -> int:
@@ -50,6 +54,16 @@ def push_due(*, now: datetime, limit: int) -> int:
         except stepping.StepWaits as waits:
             log.warning("invoice_push_waits", invoice=invoice.public_id, reason=str(waits))
             _wait(invoice, until=waits.retry_at, problem=waits.step.error)
+        except TaxNotComputed as unknown:
+            log.warning("invoice_awaits_tax", invoice=invoice.public_id, status=unknown.status)
+            again = ASKED_AGAIN if unknown.status == LOCATION_MISSING else TAX_FAILED_FOR
+            await_tax(
+                invoice.pk,
+                status=unknown.status,
+                problem=str(unknown),
+                until=clock() + again,
+                now=clock(),
+            )
         except client.StripeUnreachable as error:
             _wait(invoice, until=clock() + UNREACHABLE_FOR, problem=str(error))
         except (

@@ -129,7 +129,7 @@ def _our_invoice(invoice: Invoice) -> Kept:
     status = str(invoice.status)
     if invoice.stripe_invoice is None:
         status += f", {invoice.push}"
-    return Kept(invoice.total, invoice.currency, status, invoice.public_id)
+    return Kept(invoice.total_with_tax, invoice.currency, status, invoice.public_id)
 
 
 def _their_invoice(found: Json) -> Kept:

@@ -27,7 +27,10 @@ def oldest_failed(customer_id: int) -> UnpaidInvoice | None:
     """The customer's unpaid invoice that failed first, of whichever subscription; or None."""
     found = (
         Invoice.objects.filter(
-            customer_id=customer_id, status__in=OWED, amount_paid__lt=F("total"), carried_to=None
+            customer_id=customer_id,
+            status__in=OWED,
+            amount_paid__lt=F("total") + F("tax_added"),
+            carried_to=None,
         )
         .annotate(failed_at=Min("attempts__at", filter=Q(attempts__outcome__in=_FAILED)))
         .filter(failed_at__isnull=False)

@@ -35,7 +35,10 @@ def invoices(*, customer_id: int | None = None, status: str | None = None) -> Qu
 def open_invoices(customer_id: int) -> QuerySet[Invoice]:
     """What the customer has to pay now, the oldest first; what was carried on is due there."""
     found = Invoice.objects.filter(
-        customer_id=customer_id, status__in=OWED, amount_paid__lt=F("total"), carried_to=None
+        customer_id=customer_id,
+        status__in=OWED,
+        amount_paid__lt=F("total") + F("tax_added"),
+        carried_to=None,
     )
     return found.exclude(push=Invoice.Push.CARRIED).order_by("period_start_at", "id")
 

@@ -27,18 +27,20 @@ def seller() -> Party:
 
 
 def billing_details(customer_id: int) -> dict[str, str]:
-    """The customer's billing details by field, each empty where it was not given."""
+    """The customer's billing details by field, each empty where it was not given, and whether it
+    is exempt from tax (`tax_exempt`)."""
     return _details(customer_id, peers=Peers([customer_id]))
 
 
 def _details(customer_id: int, *, peers: Peers) -> dict[str, str]:
     found = peers.ask(_details_of, customer_id)
-    return dict.fromkeys(DETAIL_FIELDS, "") | (found or {})
+    return dict.fromkeys(DETAIL_FIELDS, "") | {"tax_exempt": "none"} | (found or {})
 
 
 def _details_of(customer_ids: Sequence[int]) -> dict[int, dict[str, str]]:
     rows = BillingDetails.objects.filter(customer_id__in=customer_ids)
-    return {each.pop("customer_id"): each for each in rows.values("customer_id", *DETAIL_FIELDS)}
+    told = rows.values("customer_id", *DETAIL_FIELDS, "tax_exempt")
+    return {each.pop("customer_id"): each for each in told}
 
 
 def buyer(customer: Customer, *, peers: Peers) -> Party:

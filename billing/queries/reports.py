@@ -22,7 +22,7 @@ Row = list[str]
 LINE_COLUMNS: Final = (
     "invoice", "invoice_id", "customer", "customer_id", "external_id", "status", "currency",
     "period_start", "period_end", "line_id", "kind", "meter", "quantity", "amount", "line_start",
-    "line_end", "description",
+    "line_end", "description", "invoice_total", "invoice_tax", "invoice_total_with_tax",
 )  # fmt: skip
 USAGE_COLUMNS: Final = (
     "customer", "customer_id", "external_id", "meter", "unit", "plan", "start", "end", "used",
@@ -53,6 +53,9 @@ def invoice_line_rows(
             line.start_at.isoformat(),
             line.end_at.isoformat(),
             line.description,
+            str(invoice.total),
+            str(invoice.tax),
+            str(invoice.total_with_tax),
         ]
 
 

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.domain.ids import IdMalformed, decode
 from billing.domain.money import Money, format_money
+from billing.domain.taxes import InvoiceTax
 from billing.models import Invoice
 from billing.queries.explanations import ExplainedLine, Explanation, explained
 
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         found = explained(_invoice(options["invoice"]))
         data = [_line(each) for each in found.lines]
         whole = {"invoice": str(found.invoice), "total": found.invoice.total, "holds": found.holds}
+        whole |= {"taxes": found.invoice.taxes, "total_with_tax": found.invoice.total_with_tax}
         self.stdout.write(
             json.dumps(whole | {"lines": data}, indent=2) if options["json"] else _text(found)
         )
@@ -71,6 +73,12 @@ def _text(found: Explanation) -> str:
         if each.differs:
             lines.append(f"    ! computed again this is {each.recomputed:,} minor units")
     lines.append(f"Total: {format_money(Money(found.total, currency))}")
+    for row in InvoiceTax.from_json(found.invoice.taxes).rows:
+        amount, taxable = (format_money(Money(of, currency)) for of in (row.amount, row.taxable))
+        lines.append(f"{row.words()}: {amount} on {taxable}, as Stripe computed it")
+    if found.invoice.tax_added:
+        whole = format_money(Money(found.invoice.total_with_tax, currency))
+        lines.append(f"Total with tax: {whole}")
     lines.append("Every line follows from its details." if found.holds else "! This does not hold.")
     return "\n".join(lines)
 

@@ -39,6 +39,11 @@ def show_account(world: World, _call: Call) -> Json:
 
 def show_tax_settings(world: World, _call: Call) -> Json:
     """Return that Stripe Tax is not set up, unless that was set otherwise."""
+    return tax_settings(world)
+
+
+def tax_settings(world: World) -> Json:
+    """The settings of Stripe Tax as they stand."""
     return _TAX | _set_otherwise(world, TAX_ID)
 
 

@@ -23,6 +23,7 @@ from billing.payments.simulator import (
     refunds,
     setups,
     subscriptions,
+    taxes,
 )
 from billing.payments.simulator.calls import Call, Route
 from billing.payments.simulator.errors import CardRefused, Refusal, bad_request, unauthorized
@@ -49,6 +50,7 @@ _MODULES = (
     catalog,
     subscriptions,
     account,
+    taxes,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in _MODULES for route in module.ROUTES)
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")

@@ -153,6 +153,7 @@ def _new_price(world: World, params: Json) -> Json:
     elif params.get("product_data"):
         data = params["product_data"]
         product = _new_product(world, data["name"], data.get("id"))
+        product = world.store.put({**product, "tax_code": data.get("tax_code")})
     else:
         message = "You must specify either `product` or `product_data` when creating a price."
         raise bad_request(message, code="parameter_missing", param="product")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing.payments.simulator import charging, intents, methods
+from billing.payments.simulator import charging, intents, methods, taxes
 from billing.payments.simulator.errors import CardRefused, wrong_state
 from billing.payments.simulator.forms import Json
 from billing.payments.simulator.lines import total_up
@@ -29,6 +29,7 @@ def finalize(world: World, invoice: Json, *, auto_advance: bool | None = None) -
             code="invoice_not_editable",
         )
     customer = world.find("customer", invoice["customer"])
+    taxes.require_location(invoice, customer)
     now = world.now()
     if auto_advance is not None:
         invoice["auto_advance"] = auto_advance

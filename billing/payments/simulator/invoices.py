@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing.payments.simulator import collection, drafts, lines, methods
+from billing.payments.simulator import collection, drafts, lines, methods, taxes
 from billing.payments.simulator.calls import Call, Route, listing, page, retrieve
 from billing.payments.simulator.errors import wrong_state
 from billing.payments.simulator.forms import Json
@@ -38,6 +38,7 @@ _UPDATE: Shape = {
     **EXPAND,
     **_FIELDS,
     "auto_advance": FLAG,
+    "automatic_tax": Nested({"enabled": Required(FLAG)}),
     "collection_method": _METHOD,
     "custom_fields": ListOf(Nested({"name": Required(TEXT), "value": Required(TEXT)}), most=4),
     "days_until_due": Integer(0),
@@ -193,6 +194,8 @@ def _apply(world: World, invoice: Json, params: Json) -> None:
                 invoice["_days_until_due"] = value
             case "default_payment_method" if value:
                 invoice[name] = methods.owned(world, value, invoice["customer"])["id"]
+            case "automatic_tax":
+                taxes.ask(world, invoice, enabled=value["enabled"])
             case "auto_advance" | "collection_method" | "custom_fields":
                 invoice[name] = value
             case _ if name in _FIELDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from billing.payments.simulator import catalog
+from billing.payments.simulator import catalog, taxes
 from billing.payments.simulator.calls import Call, Route, page_of
 from billing.payments.simulator.errors import bad_request, wrong_state
 from billing.payments.simulator.forms import Json
@@ -24,6 +24,7 @@ from billing.payments.simulator.shapes import (
     Nested,
     Required,
     Shape,
+    choice,
 )
 from billing.payments.simulator.world import World, merged, new_id
 
@@ -31,10 +32,11 @@ MOST_LINES = 250
 _PRICE_DATA: Shape = {
     "currency": Required(CURRENCY),
     "product": TEXT,
+    "tax_behavior": choice("exclusive", "inclusive", "unspecified"),
     "unit_amount": INTEGER,
     "unit_amount_decimal": DECIMAL,
 }
-_PRODUCT_DATA = Nested({"name": Required(TEXT), "description": TEXT})
+_PRODUCT_DATA = Nested({"name": Required(TEXT), "description": TEXT, "tax_code": TEXT})
 LINE: Shape = {
     "amount": INTEGER,
     "description": TEXT,
@@ -64,13 +66,16 @@ def of_invoice(world: World, invoice: Json) -> list[Json]:
 
 def total_up(world: World, invoice: Json) -> Json:
     """Bring a draft's totals in step with its lines."""
-    total = sum(line["amount"] for line in of_invoice(world, invoice))
+    found = of_invoice(world, invoice)
+    subtotal = sum(line["amount"] for line in found)
+    added, included = taxes.compute(world, invoice, found)
+    total = subtotal + added
     due = max(total, 0)
     invoice |= {
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
+        "subtotal": subtotal,
+        "subtotal_excluding_tax": subtotal - included,
         "total": total,
-        "total_excluding_tax": total,
+        "total_excluding_tax": subtotal - included,
         "amount_due": due,
         "amount_remaining": due,
     }

@@ -22,9 +22,21 @@ from billing.domain.money import CURRENCIES, CurrencyUnknown
 A, K = Account, PostingKind
 amounts = st.integers(1, 10**12)
 codes = st.sampled_from(sorted(CURRENCIES))
+
+
 # Each posting with the account that its amount goes into and the one that it comes out of.
+def tax_added(amount: int, *, currency: str) -> Posting:
+    return ledger.invoice_taxed(added=amount, included=0, currency=currency)
+
+
+def tax_included(amount: int, *, currency: str) -> Posting:
+    return ledger.invoice_taxed(added=0, included=amount, currency=currency)
+
+
 MOVES: list[tuple[Callable[..., Posting], PostingKind, Account, Account]] = [
     (ledger.invoice_issued, K.INVOICE_ISSUED, A.RECEIVABLE, A.REVENUE),
+    (tax_added, K.INVOICE_TAXED, A.RECEIVABLE, A.TAX),
+    (tax_included, K.INVOICE_TAXED, A.REVENUE, A.TAX),
     (ledger.invoice_voided, K.INVOICE_VOIDED, A.REVENUE, A.RECEIVABLE),
     (ledger.payment_received, K.PAYMENT_RECEIVED, A.CASH, A.RECEIVABLE),
     (ledger.refund_given, K.REFUND_GIVEN, A.REFUNDS, A.CASH),
