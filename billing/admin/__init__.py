@@ -48,7 +48,7 @@ class VersionsInPlan(ShownTable):
     model = PlanVersion
     fields = ("number", "state", "currency", "interval", "fee", "minimum", "trial_days")
     fields += ("trial_card", "trial_end", "billing_threshold", "grace_days")  # type: ignore[assignment]
-    fields += ("activated_at", "archived_at")  # type: ignore[assignment]
+    fields += ("tax_behavior", "tax_code", "activated_at", "archived_at")  # type: ignore[assignment]
     ordering = ("-number", F("base").asc(nulls_first=True), "currency")
     show_change_link = True
 

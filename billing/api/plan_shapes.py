@@ -30,6 +30,7 @@ from billing.operations.plan_shapes import (
 )
 from billing.queries.plan_files import prices_as_data, rights_of
 
+TAX_BEHAVIORS: Final = ("", *PlanVersion.TaxBehavior.values)
 MODELS: Final = ("per_unit", "graduated", "volume", "package", "flat", "percentage")
 
 
@@ -83,6 +84,7 @@ class FurtherPrices(StrictSerializer):
     minimum = WholeField(most=AMOUNT_MAX, required=False)
     billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
     seat_price = PriceBody(required=False, allow_null=True)
+    tax_behavior = serializers.ChoiceField(TAX_BEHAVIORS, required=False)
     meters = serializers.DictField(child=PriceBody(), required=False)
 
     def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +121,8 @@ class NewVersion(StrictSerializer):
     minimum = WholeField(most=AMOUNT_MAX, required=False)
     billing_threshold = WholeField(least=1, most=AMOUNT_MAX, required=False, allow_null=True)
     seats = SeatsBody(required=False, allow_null=True)
+    tax_behavior = serializers.ChoiceField(TAX_BEHAVIORS, required=False)
+    tax_code = TextField(max_length=50, allow_blank=True, required=False)
     entitlements = EntitlementBody(many=True, required=False)
     prices = serializers.DictField(child=FurtherPrices(), required=False)
     activate = FlagField(required=False)
@@ -138,6 +142,7 @@ def terms_in(asked: dict[str, Any]) -> VersionTerms:
     """Take the terms of a version out of a validated body."""
     names = ["currency", "interval", "fee", "trial_days", "trial_card", "trial_end"]
     names += ["grace_days", "minimum", "seats", "billing_threshold", "entitlements", "prices"]
+    names += ["tax_behavior", "tax_code"]
     return VersionTerms(**{name: asked.pop(name) for name in names if name in asked})
 
 
@@ -208,6 +213,8 @@ class PlanVersionShape(serializers.Serializer[PlanVersion]):
     minimum = WholeField()
     billing_threshold = WholeField(allow_null=True)
     seats = SeatsBody(allow_null=True)
+    tax_behavior = serializers.CharField()
+    tax_code = serializers.CharField()
     prices = PricesField()
     created_at = InstantField()
     activated_at = InstantField(allow_null=True)

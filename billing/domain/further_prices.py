@@ -1,7 +1,8 @@
 """Prices of a plan's version in further currencies, as data: each as complete as the first.
 
 ``{"eur": {"fee": 1900, "minimum": 0, "billing_threshold": None, "seat_price": {…},
-"meters": {"tokens": {…}}}}``: amounts in minor units of the currency, prices in its major units.
+"meters": {"tokens": {…}}, "tax_behavior": "inclusive"}}``: amounts in minor units of the currency,
+prices in its major units; how tax is taken may be said otherwise, and else is as in the first.
 What is not money (what is included, windows, limits in units) a version has only once.
 """
 
@@ -14,7 +15,8 @@ from typing import Any, Final
 from billing.domain.money import CURRENCIES
 
 _AMOUNTS: Final = ("fee", "minimum", "billing_threshold")
-_MEMBERS: Final = (*_AMOUNTS, "seat_price", "meters")
+_MEMBERS: Final = (*_AMOUNTS, "seat_price", "meters", "tax_behavior")
+_PRICED: Final = (*_AMOUNTS, "seat_price")
 _BOUNDS: Final = ("fixed", "minimum", "maximum")  # of a percentage
 
 
@@ -41,7 +43,7 @@ class SoldFor:
 
     def prices(self) -> dict[str, object]:
         """Whatever has a price, by its path."""
-        named = {name: getattr(self, name) for name in (*_AMOUNTS, "seat_price")}
+        named = {name: getattr(self, name) for name in _PRICED}
         return named | {f"meters.{key}": price for key, price in self.meters.items()}
 
 
@@ -82,7 +84,7 @@ def _given(currency: str, data: object, *, sold: SoldFor) -> _Given:
     meters = data.get("meters", {})
     if not isinstance(meters, Mapping):
         raise FurtherPricesInvalid(f"{at}.meters", "must map meters to their prices")
-    whole = {name: data[name] for name in _MEMBERS if name in data and name != "meters"}
+    whole = {name: data[name] for name in _PRICED if name in data}
     return _Given(currency, whole | {f"meters.{key}": price for key, price in meters.items()})
 
 

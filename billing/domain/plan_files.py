@@ -15,7 +15,8 @@ PLANS_MAX: Final = 500
 _NAMED: Final = {"name": str, "description": str, "public": bool, "family": str}
 _TERMS: Final = frozenset(
     {"currency", "interval", "fee", "trial_days", "trial_card", "trial_end", "grace_days"}
-    | {"minimum", "billing_threshold", "seats", "entitlements", "prices"}
+    | {"minimum", "billing_threshold", "seats", "entitlements", "prices", "tax_behavior"}
+    | {"tax_code"}
 )
 
 

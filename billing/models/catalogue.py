@@ -50,6 +50,10 @@ class PlanVersion(Entity):
         MONTH = "month", "Month"
         YEAR = "year", "Year"
 
+    class TaxBehavior(models.TextChoices):
+        EXCLUSIVE = "exclusive", "Tax comes on top"
+        INCLUSIVE = "inclusive", "Tax is in the prices"
+
     PREFIX: ClassVar[str] = "pv"
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="versions")
     base = models.ForeignKey(
@@ -67,6 +71,9 @@ class PlanVersion(Entity):
     minimum = models.BigIntegerField(default=0)  # minor units per period
     # Usage that comes to so many minor units is billed before the period ends; null: never.
     billing_threshold = models.BigIntegerField(null=True, blank=True)
+    # How Stripe Tax takes it; empty: as the settings say.
+    tax_behavior = models.CharField(max_length=9, choices=TaxBehavior.choices, blank=True)
+    tax_code = models.CharField(max_length=50, blank=True)
     seats = models.JSONField(null=True, blank=True)  # {"included", "price"}: a fee for each seat
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True, blank=True)

@@ -23,6 +23,7 @@ DAYS_MAX: Final = 731
 ENTITLEMENTS_MAX: Final = 200
 WINDOWS: Final = ("period", "month", "week", "day", "hour", "minute", "lifetime")
 _FEATURE: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}")
+_TAX_CODE: Final = re.compile(r"(txcd_[0-9]{8})?")
 _RIGHT: Final = re.compile(r"entitlements\[(\d+)\]\.price")
 _METERED: Final = frozenset(
     {"meter", "type", "included", "unlimited", "window", "rollover", "over", "overage_limit"}
@@ -48,7 +49,8 @@ class VersionTerms:
     """What a version says, as the API takes it; `read_version` looks whether it holds together.
 
     `fee` and `minimum` are minor units of `currency` per `interval`; usage that comes to
-    `billing_threshold` minor units is billed at once; `seats` what each seat costs;
+    `billing_threshold` minor units is billed at once; `seats` what each seat costs; `tax_behavior`
+    (exclusive, inclusive) and `tax_code` are passed on to Stripe Tax, empty: as the settings say;
     `entitlements` are objects as the contract shows them; `prices` has, by further currency,
     everything of them that is money.
     """
@@ -63,6 +65,8 @@ class VersionTerms:
     minimum: int = 0
     billing_threshold: int | None = None
     seats: Mapping[str, Any] | None = None
+    tax_behavior: str = ""
+    tax_code: str = ""
     entitlements: Sequence[Mapping[str, Any]] = ()
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -111,6 +115,7 @@ def _read_further(terms: VersionTerms, given: Mapping[str, Any], *, currency: st
         fee=given.get("fee", 0),
         minimum=given.get("minimum", 0),
         billing_threshold=given.get("billing_threshold"),
+        tax_behavior=given.get("tax_behavior", terms.tax_behavior),
         seats=terms.seats and {**terms.seats, "price": given["seat_price"]},
         entitlements=[
             {**right, "price": meters[right["meter"]]} if right.get("price") else right
@@ -148,6 +153,12 @@ def _read(terms: VersionTerms) -> Priced:
             step = CURRENCIES[terms.currency].step
             raise PlanInvalid(name, f"amounts in {terms.currency} are multiples of {step}")
     check_threshold(terms.billing_threshold, currency=terms.currency)
+    if terms.tax_behavior not in ("", *PlanVersion.TaxBehavior.values):
+        raise PlanInvalid("tax_behavior", "must be exclusive, inclusive or empty")
+    if not _TAX_CODE.fullmatch(str(terms.tax_code)):
+        raise PlanInvalid(
+            "tax_code", "must be empty or a tax code of Stripe, such as txcd_10103001"
+        )
     if len(terms.entitlements) > ENTITLEMENTS_MAX:
         raise PlanInvalid("entitlements", f"a plan has at most {ENTITLEMENTS_MAX}")
     version = PlanVersion(
@@ -161,6 +172,8 @@ def _read(terms: VersionTerms) -> Priced:
         minimum=terms.minimum,
         billing_threshold=terms.billing_threshold,
         seats=_seats(terms.seats),
+        tax_behavior=terms.tax_behavior,
+        tax_code=terms.tax_code,
     )
     rights = [
         _entitlement(given, at=f"entitlements[{index}]")

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from django.conf import settings
+from django.db.models import Q
 
-from billing.models import Invoice, InvoiceLine
+from billing.models import Invoice, InvoiceLine, PlanVersion
 
 Json = dict[str, Any]
+NAME_MOST: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class _Taxed:
+    """How Stripe Tax is to take a line; empty: as its own settings say."""
+
+    behavior: str
+    code: str
 
 
 def lines_told(invoice: Invoice, lines: Sequence[InvoiceLine]) -> list[Json]:
     """Each line with its amount; where Stripe is to compute tax and a line is negative, which it
-    refuses then, all of them as one."""
-    if settings.STRIPE_TAX and any(line.amount < 0 for line in lines):
+    refuses then, all of them as one.
+
+    An amount, not quantity times price: Stripe must not round what we have rounded.
+    """
+    if not settings.STRIPE_TAX:
+        return [_line(line) | {"amount": line.amount} for line in lines]
+    own = _taxed(invoice, lines)
+    usual = own.get(_own_version(invoice), _default())
+    if any(line.amount < 0 for line in lines):
         words = f"Invoice {invoice.number}, with what was taken off"
-        whole = (invoice.period_start_at, invoice.period_end_at)
-        return [_told(invoice, invoice.public_id, words, amount=invoice.total, period=whole)]
+        told = {
+            "description": words,
+            "metadata": {"farebox_line": invoice.public_id},
+            "period": {
+                "start": int(invoice.period_start_at.timestamp()),
+                "end": int(invoice.period_end_at.timestamp()),
+            },
+        }
+        return [_priced(told, invoice.total, currency=invoice.currency, taxed=usual)]
     return [
-        _told(
-            invoice,
-            line.public_id,
-            line.description,
-            amount=line.amount,
-            period=(line.start_at, line.end_at),
+        _priced(
+            _line(line),
+            line.amount,
+            currency=invoice.currency,
+            taxed=own.get(line.version_id, usual),
         )
         for line in lines
     ]
@@ -38,27 +61,42 @@ def told_amount(told: Json) -> int:
     return int(amount)
 
 
-def _told(
-    invoice: Invoice,
-    line_id: str,
-    description: str,
-    *,
-    amount: int,
-    period: tuple[datetime, datetime],
-) -> Json:
-    """An amount, not quantity times price: Stripe must not round what we have rounded."""
-    start_at, end_at = period
-    told: Json = {
-        "description": description,
-        "metadata": {"farebox_line": line_id},
-        "period": {"start": int(start_at.timestamp()), "end": int(end_at.timestamp())},
+def _line(line: InvoiceLine) -> Json:
+    return {
+        "description": line.description,
+        "metadata": {"farebox_line": line.public_id},
+        "period": {"start": int(line.start_at.timestamp()), "end": int(line.end_at.timestamp())},
     }
-    behavior, code = settings.STRIPE_TAX_BEHAVIOR, settings.STRIPE_TAX_CODE
-    if not settings.STRIPE_TAX or not (behavior or code):
+
+
+def _priced(told: Json, amount: int, *, currency: str, taxed: _Taxed) -> Json:
+    """The amount as it is, or as a price where it is said how to tax it: only a price carries
+    that."""
+    if not (taxed.behavior or taxed.code):
         return told | {"amount": amount}
-    # Only a price carries how it is taxed.
-    product = {"name": description[:250]} | ({"tax_code": code} if code else {})
-    price = {"currency": invoice.currency, "product_data": product, "unit_amount": amount}
-    if behavior:
-        price["tax_behavior"] = behavior
+    product = {"name": told["description"][:NAME_MOST]}
+    if taxed.code:
+        product["tax_code"] = taxed.code
+    price: Json = {"currency": currency, "product_data": product, "unit_amount": amount}
+    if taxed.behavior:
+        price["tax_behavior"] = taxed.behavior
     return told | {"price_data": price, "quantity": 1}
+
+
+def _taxed(invoice: Invoice, lines: Sequence[InvoiceLine]) -> dict[int | None, _Taxed]:
+    """How each version that the lines are of is taxed in the invoice's currency."""
+    sold = {line.version_id for line in lines} | {_own_version(invoice)}
+    rows = PlanVersion.objects.filter(Q(pk__in=sold) | Q(base__in=sold), currency=invoice.currency)
+    usual = _default()
+    return {
+        row.sold_id: _Taxed(row.tax_behavior or usual.behavior, row.tax_code or usual.code)
+        for row in rows
+    }
+
+
+def _own_version(invoice: Invoice) -> int | None:
+    return None if invoice.subscription is None else invoice.subscription.version.sold_id
+
+
+def _default() -> _Taxed:
+    return _Taxed(settings.STRIPE_TAX_BEHAVIOR, settings.STRIPE_TAX_CODE)

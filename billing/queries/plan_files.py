@@ -50,6 +50,8 @@ def version_as_data(
         "grace_days": version.grace_days,
         "minimum": version.minimum,
         "billing_threshold": version.billing_threshold,
+        "tax_behavior": version.tax_behavior,
+        "tax_code": version.tax_code,
         "seats": version.seats,
         "entitlements": [right_as_data(right) for right in rights],
         "prices": {each.currency: prices_as_data(each, given) for each, given in further},
@@ -64,6 +66,7 @@ def rights_of(version: PlanVersion) -> list[PlanEntitlement]:
 def prices_as_data(version: PlanVersion, rights: Sequence[PlanEntitlement]) -> dict[str, Any]:
     """Everything of a version that is money, in the form of `prices`."""
     return {
+        "tax_behavior": version.tax_behavior,
         "fee": version.fee,
         "minimum": version.minimum,
         "billing_threshold": version.billing_threshold,

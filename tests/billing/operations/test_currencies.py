@@ -143,6 +143,7 @@ def test_an_incomplete_currency_is_refused_whole_and_nothing_is_drafted(meter: M
             "prices.eur.meters.api.calls.unit_price",
         ),
         ([], "prices"),
+        (prices("eur", tax_behavior="both"), "prices.eur.tax_behavior"),
     ],
 )
 def test_what_is_no_price_in_a_currency_is_named_there(

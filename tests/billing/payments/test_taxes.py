@@ -32,7 +32,7 @@ from billing.queries.ledger import account_balance
 from billing.queries.reports import invoice_line_rows
 from tests.billing.pages.conftest import signed_in
 from tests.billing.payments.asserting import stripe_invoice_of
-from tests.factories.accounts import Api, a_member, an_api_key, operator
+from tests.factories.accounts import Api, a_customer, a_member, an_api_key, operator
 from tests.factories.billing import ACTOR, START, a_plan, a_subscription, bill, fresh
 from tests.factories.payments import a_pending_invoice, give_card
 
@@ -107,6 +107,29 @@ def test_tax_that_is_part_of_prices_leaves_the_total(
     assert (balance(placed, Account.REVENUE), balance(placed, Account.TAX)) == (-1_667, -333)
     assert [each["tax_code"] for each in simulator.all("product")] == ["txcd_10103001"]
     assert [each["tax_behavior"] for each in simulator.all("price")] == ["inclusive"]
+
+
+@pytest.mark.parametrize(("currency", "tax"), [("usd", (400, 0)), ("eur", (0, 300))])
+def test_a_plan_says_how_it_is_taxed_in_each_currency(
+    simulator: Simulator, now: datetime, currency: str, tax: tuple[int, int]
+) -> None:
+    plan = a_plan(
+        tax_code="txcd_10103001", prices={"eur": {"fee": 1_800, "tax_behavior": "inclusive"}}
+    )
+    customer = a_customer(currency=currency)
+    live_in(customer, now=now)
+    give_card(customer, now=now)
+    invoice = bill(a_subscription(plan, customer=customer, card=False), now=now)
+    push_due(now=now, limit=5)
+    invoice.refresh_from_db()
+    assert (invoice.push, invoice.tax_added, invoice.tax_included) == ("pushed", *tax)
+    assert [each["tax_code"] for each in simulator.all("product")] == ["txcd_10103001"]
+    assert_one_right_line(simulator, invoice)
+
+
+def assert_one_right_line(simulator: Simulator, invoice: Invoice) -> None:
+    (line,) = simulator.all("line_item")
+    assert (line["amount"], line["id"]) == (invoice.total, invoice.lines.get().stripe_line)
 
 
 @pytest.mark.parametrize(
