@@ -121,6 +121,10 @@ class Invoice(Entity):
         indexes = [
             models.Index(fields=["next_push_at"], condition=Q(push="pending"), name="invoice_push"),
             models.Index(fields=["customer", "-period_start_at"], name="invoice_customer"),
+            # Those that wait to be issued, in the order in which they are.
+            models.Index(
+                fields=["period_end_at", "id"], condition=Q(status="draft"), name="invoice_draft"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -83,7 +83,7 @@ class Subscription(Entity):
         ]
         indexes = [
             models.Index(
-                fields=["current_end_at"],
+                fields=["current_end_at", "id"],
                 condition=~Q(status="canceled"),
                 name="subscription_period_end",
             )
