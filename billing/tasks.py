@@ -24,8 +24,10 @@ from billing.operations import (
     retiring,
     simulating,
     thresholds,
+    topping_up,
 )
 from billing.payments import (
+    charging,
     customers,
     holding,
     inbox,
@@ -111,6 +113,18 @@ def expire_credits(**_: object) -> None:
 def push_invoices(**_: object) -> None:
     """Bring issued invoices to Stripe, step by step."""
     _go_on(pushing.push_due)
+
+
+@shared_task(name="billing.top_up_wallets")
+def top_up_wallets(**_: object) -> None:
+    """Begin the top-ups of wallets that run low."""
+    topping_up.top_up_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.charge_top_ups")
+def charge_top_ups(**_: object) -> None:
+    """Charge top-ups that are with Stripe."""
+    charging.charge_due(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.retract_invoices")

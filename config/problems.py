@@ -26,6 +26,7 @@ from billing.domain import discounts as billing_discounts
 from billing.domain import invoices as billing_invoices
 from billing.domain import plan_changes
 from billing.domain import subscriptions as billing_subscriptions
+from billing.domain import top_ups as billing_top_ups
 from billing.operations import (
     billing_details,
     catalogue,
@@ -46,6 +47,7 @@ from billing.operations import (
     plan_shapes,
     simulating,
     subscribing,
+    topping_up,
 )
 from billing.payments import checkout as stripe_pages
 from billing.payments import inbox
@@ -179,6 +181,12 @@ PROBLEMS: dict[type[Exception], str] = {
     customer_credits.CreditUnknown: "not_found",
     crediting.CreditTooMuch: "parameter_invalid",
     crediting.InvoiceNotIssued: "conflict",
+    crediting.TopUpNotCredited: "conflict",
+    billing_top_ups.TopUpInvalid: "parameter_invalid",
+    topping_up.AutoTopUpLoosened: "conflict",
+    topping_up.TopUpRefused: "conflict",
+    topping_up.TopUpUnderWay: "conflict",
+    topping_up.TopUpUnknown: "not_found",
     drawing.WalletTooEmpty: "conflict",
     # What Stripe's side of billing refuses.
     inbox.SignatureInvalid: "signature_invalid",

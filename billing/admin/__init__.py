@@ -21,6 +21,7 @@ from billing.admin import coupons as _coupons  # noqa: F401  registered by being
 from billing.admin import simulations as _simulations  # noqa: F401
 from billing.admin import stripe as _stripe  # noqa: F401
 from billing.admin import terms as _terms  # noqa: F401
+from billing.admin import wallets as _wallets  # noqa: F401
 from billing.admin.shown import ShownAdmin, ShownTable, money_column
 from billing.domain.money import Money, format_money
 from billing.models import (
@@ -37,7 +38,6 @@ from billing.models import (
     StripeStep,
     Subscription,
     SubscriptionPhase,
-    Wallet,
 )
 from billing.operations import catalogue, changing, collecting, retrying, simulating, subscribing
 
@@ -301,13 +301,3 @@ class LedgerPostingAdmin(ReadOnlyAdmin):
     search_fields = ("key", "customer__name", "invoice__number")
     date_hierarchy = "occurred_at"
     inlines = (EntriesInPosting,)
-
-
-@admin.register(Wallet)
-class WalletAdmin(ReadOnlyAdmin):
-    """Money paid ahead."""
-
-    list_display = ("customer", "public_id", "currency", "balance")
-    list_filter = ("currency",)
-    list_select_related = ("customer",)
-    search_fields = ("customer__name", "customer__external_id")

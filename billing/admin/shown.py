@@ -15,7 +15,16 @@ from billing.domain.invoices import InvoiceTransitionRefused
 from billing.domain.money import Money, format_money
 from billing.domain.plan_changes import PlanChangeRefused
 from billing.domain.subscriptions import SubscriptionTransitionRefused
-from billing.operations import catalogue, changing, collecting, holding, overriding, simulating
+from billing.domain.top_ups import TopUpInvalid
+from billing.operations import (
+    catalogue,
+    changing,
+    collecting,
+    holding,
+    overriding,
+    simulating,
+    topping_up,
+)
 from billing.queries.catalogue import PlanNotOnSale, PlanUnknown
 
 if TYPE_CHECKING:  # generic for the type checker only
@@ -37,6 +46,9 @@ _REFUSALS: Final = (
     PlanUnknown,
     simulating.SimulationRefused,
     SubscriptionTransitionRefused,
+    topping_up.TopUpRefused,
+    topping_up.TopUpUnderWay,
+    TopUpInvalid,
 )
 
 

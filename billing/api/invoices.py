@@ -22,7 +22,7 @@ from accounts.api.serializing import NoBody, StrictSerializer
 from accounts.api.views import ManagementView, number_of
 from billing.api.fields import TextOrNull
 from billing.domain.invoices import InvoiceDraft, LineDraft
-from billing.models import CreditNote, Invoice, InvoiceLine, Subscription
+from billing.models import CreditNote, Invoice, InvoiceLine, Subscription, Wallet
 from billing.operations import collecting, crediting
 from billing.operations.plan_shapes import AMOUNT_MAX
 from billing.queries.invoices import invoice_preview, invoices
@@ -101,6 +101,7 @@ class InvoiceShape(serializers.Serializer[Invoice]):
     number = serializers.CharField(allow_null=True)
     customer = CustomerField(source="customer_id")
     subscription = PublicIdField(Subscription.PREFIX, source="subscription_id", allow_null=True)
+    wallet = PublicIdField(Wallet.PREFIX, source="wallet_id", allow_null=True)  # a top-up's
     status = serializers.ChoiceField(Invoice.Status.values)
     currency = serializers.CharField()
     total = serializers.IntegerField()

@@ -25,6 +25,7 @@ from billing.api import (
     spend_limits,
     states,
     subscriptions,
+    top_ups,
 )
 from billing.api.stripe_webhook import StripeWebhook
 
@@ -89,6 +90,14 @@ urlpatterns = [
     ),
     path("me/billing-details", billing_details.MyBillingDetails.as_view()),
     path("customers/<str:reference>/spend-limit", spend_limits.SpendLimitOfCustomer.as_view()),
+    path("customers/<str:reference>/top-ups", top_ups.TopUpsOfCustomer.as_view()),
+    path(
+        "customers/<str:reference>/top-ups/<str:top_up>/cancel",
+        top_ups.CancelTopUpOfCustomer.as_view(),
+    ),
+    path("customers/<str:reference>/auto-top-up", top_ups.AutoTopUpOfCustomer.as_view()),
+    path("me/top-ups", top_ups.MyTopUps.as_view()),
+    path("me/auto-top-up", top_ups.MyAutoTopUp.as_view()),
     path("customers/<str:reference>/overrides", overrides.OverridesOfCustomer.as_view()),
     path("customers/<str:reference>/overrides/<str:override>", overrides.OneOverride.as_view()),
     path(

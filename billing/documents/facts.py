@@ -67,9 +67,8 @@ class InvoiceDocument:
 
 def invoice_document(invoice: Invoice) -> InvoiceDocument:
     """The document of an invoice as it stands: the same invoice, the same document."""
-    draft = invoice.status == Invoice.Status.DRAFT
     return InvoiceDocument(
-        title="Draft of an invoice" if draft else f"Invoice {invoice.number}",
+        title=_title(invoice),
         seller=Party.from_json(invoice.seller) if invoice.seller else seller(),
         buyer=_buyer(invoice),
         facts=tuple(_facts(invoice)),
@@ -87,6 +86,12 @@ def invoice_document(invoice: Invoice) -> InvoiceDocument:
     )
 
 
+def _title(invoice: Invoice) -> str:
+    if invoice.status == Invoice.Status.DRAFT:
+        return "Draft of an invoice"
+    return f"{'Top-up' if invoice.wallet_id else 'Invoice'} {invoice.number}"
+
+
 def _buyer(invoice: Invoice) -> Party:
     if invoice.buyer:
         return Party.from_json(invoice.buyer)
@@ -95,7 +100,8 @@ def _buyer(invoice: Invoice) -> Party:
 
 def _facts(invoice: Invoice) -> Iterable[Pair]:
     yield Pair("Status", _status(invoice))
-    yield Pair("Period", f"{_day(invoice.period_start_at)} to {_day(invoice.period_end_at)}")
+    if invoice.wallet_id is None:
+        yield Pair("Period", f"{_day(invoice.period_start_at)} to {_day(invoice.period_end_at)}")
     if invoice.basis.get("interim"):
         yield Pair("Interim", "The usage so far; the invoice of the period's end has the rest")
     if invoice.issued_at:

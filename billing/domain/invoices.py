@@ -76,6 +76,7 @@ class LineKind(StrEnum):
     MINIMUM = "minimum"
     DISCOUNT = "discount"
     CREDIT = "credit"
+    TOP_UP = "top_up"  # of a wallet; alone on its invoice
 
 
 @dataclass(frozen=True, slots=True)

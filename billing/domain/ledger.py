@@ -156,26 +156,17 @@ def payment_received(amount: int, *, currency: str) -> Posting:
     )
 
 
-def refund_given(amount: int, *, currency: str) -> Posting:
-    """Money went back to the customer after it had been paid; the invoice stays paid."""
-    return _move(
-        PostingKind.REFUND_GIVEN,
-        amount,
-        debit=Account.REFUNDS,
-        credit=Account.CASH,
-        currency=currency,
-    )
+def refund_given(amount: int, *, currency: str, from_wallet: int = 0) -> Posting:
+    """Money went back to the customer after it had been paid; the invoice stays paid.
+
+    ``from_wallet``: how much of it a wallet gives, where a top-up is refunded."""
+    return _refund(PostingKind.REFUND_GIVEN, amount, currency=currency, wallet=from_wallet, sign=1)
 
 
-def refund_failed(amount: int, *, currency: str) -> Posting:
-    """A refund did not reach the customer: its money came back to us."""
-    return _move(
-        PostingKind.REFUND_FAILED,
-        amount,
-        debit=Account.CASH,
-        credit=Account.REFUNDS,
-        currency=currency,
-    )
+def refund_failed(amount: int, *, currency: str, to_wallet: int = 0) -> Posting:
+    """A refund did not reach the customer: its money came back to us, and to the wallet what
+    the wallet gave."""
+    return _refund(PostingKind.REFUND_FAILED, amount, currency=currency, wallet=to_wallet, sign=-1)
 
 
 def dispute_opened(amount: int, *, currency: str) -> Posting:
@@ -200,15 +191,18 @@ def dispute_won(amount: int, *, currency: str) -> Posting:
     )
 
 
-def dispute_lost(amount: int, *, currency: str) -> Posting:
-    """The bank gave the money to its customer for good."""
-    return _move(
-        PostingKind.DISPUTE_LOST,
-        amount,
-        debit=Account.CHARGEBACKS,
-        credit=Account.DISPUTED,
-        currency=currency,
+def dispute_lost(amount: int, *, currency: str, from_wallet: int = 0) -> Posting:
+    """The bank gave the money to its customer for good.
+
+    ``from_wallet``: how much of it a wallet gives, where a top-up was disputed."""
+    if amount <= 0 or not 0 <= from_wallet <= amount:
+        raise AmountNotPositive(amount if amount <= 0 else from_wallet)
+    parts = (
+        (Account.WALLET, from_wallet),
+        (Account.CHARGEBACKS, amount - from_wallet),
+        (Account.DISPUTED, -amount),
     )
+    return _parts(PostingKind.DISPUTE_LOST, parts, currency=currency)
 
 
 def credit_granted(amount: int, *, currency: str) -> Posting:
@@ -327,4 +321,19 @@ def _issue(kind: PostingKind, total: int, *, currency: str, tax: int, sign: int)
         (Account.REVENUE, -sign * (total - tax)),
         (Account.TAX, -sign * tax),
     )
+    return _parts(kind, parts, currency=currency)
+
+
+def _refund(kind: PostingKind, amount: int, *, currency: str, wallet: int, sign: int) -> Posting:
+    if amount <= 0 or not 0 <= wallet <= amount:
+        raise AmountNotPositive(amount if amount <= 0 else wallet)
+    parts = (
+        (Account.WALLET, sign * wallet),
+        (Account.REFUNDS, sign * (amount - wallet)),
+        (Account.CASH, -sign * amount),
+    )
+    return _parts(kind, parts, currency=currency)
+
+
+def _parts(kind: PostingKind, parts: Iterable[tuple[Account, int]], *, currency: str) -> Posting:
     return Posting(kind, tuple(Entry(account, part, currency) for account, part in parts if part))

@@ -11,7 +11,7 @@ from billing.models.invoices import (
     InvoiceLine,
     PaymentAttempt,
 )
-from billing.models.ledger import Credit, CreditUse, LedgerEntry, LedgerPosting, Wallet
+from billing.models.ledger import AutoTopUp, Credit, CreditUse, LedgerEntry, LedgerPosting, Wallet
 from billing.models.plan_migrations import MigratedSubscription, PlanMigration
 from billing.models.price_simulations import PriceSimulation, SimulatedRevenue
 from billing.models.stripe import (
@@ -25,6 +25,7 @@ from billing.models.stripe import (
 from billing.models.subscriptions import Subscription, SubscriptionPhase
 
 __all__ = [
+    "AutoTopUp",
     "BilledUsage",
     "BillingDetails",
     "CheckoutSession",

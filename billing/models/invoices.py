@@ -28,7 +28,8 @@ class Invoice(Entity):
 
     `total` is the sum of the lines. Where Stripe computes tax, `tax_added` comes on top of it and
     `tax_included` is part of it; both are written once, as Stripe finalizes it (trigger).
-    `push` says how far it has come to Stripe, apart from what people call its status.
+    `push` says how far it has come to Stripe, apart from what people call its status. One with a
+    `wallet` is a top-up: what is paid of it is in that wallet, and nobody owes it.
     """
 
     class Status(models.TextChoices):
@@ -50,6 +51,10 @@ class Invoice(Entity):
     subscription = models.ForeignKey(
         Subscription, on_delete=models.PROTECT, null=True, related_name="invoices"
     )
+    wallet = models.ForeignKey(
+        "billing.Wallet", on_delete=models.PROTECT, null=True, related_name="top_ups"
+    )
+    automatic = models.BooleanField(default=False)  # a top-up that nobody asked for at the moment
     number = models.CharField(max_length=40, unique=True, null=True)  # noqa: DJ001  (unique where set)
     status = models.CharField(max_length=13, choices=Status.choices, default=Status.DRAFT)
     push = models.CharField(max_length=11, choices=Push.choices, default=Push.NONE)
@@ -94,6 +99,16 @@ class Invoice(Entity):
                 fields=["subscription", "period_start_at"],
                 condition=~Q(status="void"),
                 name="invoice_one_per_subscription_period",
+            ),
+            models.UniqueConstraint(
+                fields=["wallet"],
+                condition=Q(status__in=["draft", "open"]),
+                name="invoice_one_top_up_under_way",
+            ),
+            models.CheckConstraint(
+                condition=Q(wallet__isnull=True, automatic=False)
+                | Q(wallet__isnull=False, subscription__isnull=True),
+                name="invoice_top_up_bills_no_period",
             ),
             models.CheckConstraint(
                 condition=Q(status="draft", number__isnull=True)
@@ -161,6 +176,7 @@ class InvoiceLine(Entity):
         DISCOUNT = "discount", "Discount"
         PRORATION = "proration", "Proration"
         CREDIT = "credit", "Credit"
+        TOP_UP = "top_up", "Top-up"
 
     PREFIX: ClassVar[str] = "line"
     invoice = models.ForeignKey(Invoice, on_delete=models.CASCADE, related_name="lines")

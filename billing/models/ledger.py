@@ -32,6 +32,43 @@ class Wallet(Entity):
         return f"{self.customer} {self.currency}"
 
 
+class AutoTopUp(models.Model):
+    """When a wallet is topped up by itself; amounts in minor units of its currency.
+
+    While it is suppressed nothing is tried: the top-up `suppressed_by` was not paid.
+    """
+
+    wallet = models.OneToOneField(
+        Wallet, on_delete=models.CASCADE, primary_key=True, related_name="auto_top_up"
+    )
+    enabled = models.BooleanField(default=True)
+    threshold = models.BigIntegerField()
+    amount = models.BigIntegerField()
+    monthly_cap = models.BigIntegerField()
+    suppressed_at = models.DateTimeField(null=True, blank=True)
+    suppressed_by = models.ForeignKey(
+        Invoice, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    checked_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(threshold__gt=0, amount__gt=0, monthly_cap__gte=F("amount")),
+                name="autotopup_terms_hold_together",
+            ),
+            models.CheckConstraint(
+                condition=Q(suppressed_at__isnull=True, suppressed_by__isnull=True)
+                | Q(suppressed_at__isnull=False, suppressed_by__isnull=False),
+                name="autotopup_suppression_has_a_reason",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.wallet}: {self.amount} below {self.threshold}"
+
+
 class Credit(Entity):
     """Money that a customer need not pay, in minor units: used by invoices, once each cent.
 

@@ -57,7 +57,7 @@ WITH booked AS (
                            WHEN 'uncollectible' THEN 0
                            ELSE least(total + tax_added - amount_paid, 0) END) AS amount
       FROM billing_invoice
-     WHERE status <> 'draft' AND carried_to_id IS NULL AND total > 0
+     WHERE status <> 'draft' AND carried_to_id IS NULL AND total > 0 AND wallet_id IS NULL
      GROUP BY customer_id, currency
 )
 SELECT customer_id, format('receivable %%s, due %%s %%s', coalesce(booked.amount, 0),
@@ -78,6 +78,19 @@ SELECT wallet.id, format('holds %%s, the ledger says %%s minor units', wallet.ba
 HAVING wallet.balance < 0
     OR wallet.balance * power(10::numeric, (%(exponents)s::jsonb ->> wallet.currency)::int)
        <> coalesce(-sum(entry.amount), 0)
+"""
+# I6: what came in for a top-up went into its wallet, once; and it was not paid from a wallet.
+_TOP_UPS: Final = """
+SELECT invoice.id, format('paid %%s, the wallet got %%s', invoice.amount_paid,
+                          coalesce(-sum(entry.amount), 0))
+  FROM billing_invoice AS invoice
+  LEFT JOIN billing_ledgerposting AS posting
+    ON posting.invoice_id = invoice.id AND posting.kind IN ('wallet_top_up', 'wallet_draw')
+  LEFT JOIN billing_ledgerentry AS entry
+    ON entry.posting_id = posting.id AND entry.account = 'wallet'
+ WHERE invoice.wallet_id IS NOT NULL
+ GROUP BY invoice.id
+HAVING invoice.amount_paid <> coalesce(-sum(entry.amount), 0)
 """
 # I6: what is left of a customer's credits is what the ledger says we owe it, and what was used of
 # each is what invoices used.
@@ -175,6 +188,7 @@ _CHECKS: Final = (
     ("I6", "led", _POSTINGS),
     ("I6", "cus", _RECEIVABLE),
     ("I6", "wal", _WALLETS),
+    ("I6", "inv", _TOP_UPS),
     ("I6", "cus", _CREDITS),
     ("I7", "inv", _STRIPE),
     ("I9", "cus", _RIGHTS),

@@ -33,6 +33,7 @@ from billing.operations.invoice_moves import (
 from billing.operations.locking import lock_customer
 from billing.operations.posting import post
 from billing.operations.taxing import take_tax
+from billing.operations.wallets import fill_wallet, resume_auto_top_up, suppress_auto_top_up
 from billing.queries.ledger import issued_entries
 
 Status, Push, Outcome = Invoice.Status, Invoice.Push, PaymentAttempt.Outcome
@@ -94,8 +95,8 @@ def mark_paid(
     `posting`: where the money came from, if it was not paid in now.
 
     Posts what is new of it; paid in full, the invoice is paid, and the customer is served again
-    where nothing else is past due. Money for a voided invoice is posted and leaves it void. Raises
-    InvoiceTransitionRefused for a draft.
+    where nothing else is past due. Money for a voided invoice is posted and leaves it void; for a
+    top-up it goes into the wallet in any case. Raises InvoiceTransitionRefused for a draft.
     """
     with transaction.atomic():
         invoice = load_invoice(invoice_id)
@@ -107,8 +108,9 @@ def mark_paid(
             return invoice
         if invoice.status == Status.UNCOLLECTIBLE:
             recover(invoice, amount=new, now=now)
+        received = ledger.wallet_top_up if invoice.wallet_id else ledger.payment_received
         post(
-            posting or ledger.payment_received(new, currency=invoice.currency),
+            posting or received(new, currency=invoice.currency),
             key=f"payment:{invoice.public_id}:{amount_paid}",
             customer_id=invoice.customer_id,
             invoice_id=invoice.id,
@@ -122,6 +124,9 @@ def mark_paid(
         invoice.amount_paid = amount_paid
         if amount_paid >= invoice.total_with_tax and not is_void(invoice):
             settle(invoice, at=at or now)
+        if invoice.wallet_id:
+            invoice.paid_at = invoice.paid_at or at or now
+            fill_wallet(invoice, amount=new, reference=reference, now=now)
         invoice.save()
         audit_invoice(
             invoice, "invoice.paid", changes={"amount": new, "reference": reference}, now=now
@@ -203,12 +208,15 @@ def mark_action_required(
 def mark_uncollectible(invoice_id: int, *, actor: str = "stripe", now: datetime) -> Invoice:
     """Nobody expects the money any more: it is written off. Paid later, it is taken back.
 
-    The customer still owes it: whom the invoice left unserved stays unserved.
+    The customer still owes it: whom the invoice left unserved stays unserved. A top-up, which
+    nobody owes, is voided.
     """
     with transaction.atomic():
         invoice = load_invoice(invoice_id)
         if invoice.status in (*_FINISHED, Status.UNCOLLECTIBLE):
             return invoice
+        if invoice.wallet_id:
+            return void(invoice_id, actor=actor, now=now)
         owed = invoice.amount_due
         move(invoice, event=InvoiceEvent.MARKED_UNCOLLECTIBLE)
         if owed:
@@ -249,6 +257,8 @@ def void(invoice_id: int, *, actor: str = "stripe", now: datetime) -> Invoice:
         invoice.save()
         invoice.carried_from.update(carried_to=None)
         audit_invoice(invoice, "invoice.voided", actor=actor, now=now)
+        if invoice.automatic:
+            suppress_auto_top_up(invoice, reason="canceled", now=now)
         follow_customer(invoice.customer_id, now=now)
     return invoice
 
@@ -266,7 +276,7 @@ def payment_method_changed(
     """What the customer is charged on, as Stripe says now; `payment_method` "" = nothing.
 
     `stripe_customer` links a customer that is not linked yet. A subscription that waited for a
-    payment method begins. Hearing the same again changes nothing.
+    payment method begins, and suppressed top-ups go on. Hearing the same again changes nothing.
     """
     with transaction.atomic():
         lock_customer(customer_id)
@@ -280,6 +290,7 @@ def payment_method_changed(
             card.payment_method, card.card_brand, card.card_last4, card.card_expires_on = told
             card.updated_at = now
             card.save()
+            resume_auto_top_up(customer_id)
             audit(
                 actor="stripe",
                 action="payment_method.changed",
@@ -343,5 +354,15 @@ def _failed(
         if new:
             changes = {"attempt": attempt, "code": code, "outcome": str(outcome)}
             audit_invoice(invoice, "invoice.payment_failed", changes=changes, now=now)
+            if invoice.wallet_id:
+                return _top_up_failed(invoice, outcome=outcome, now=now)
             follow_customer(invoice.customer_id, now=now)
     return invoice
+
+
+def _top_up_failed(invoice: Invoice, *, outcome: PaymentAttempt.Outcome, now: datetime) -> Invoice:
+    """A declined top-up is over; one that the customer must confirm waits for that."""
+    suppress_auto_top_up(invoice, reason=invoice.failure_code, now=now)
+    if outcome == Outcome.ACTION_REQUIRED:
+        return invoice
+    return void(invoice.pk, now=now)

@@ -12,11 +12,11 @@ from accounts.operations.auditing import audit
 from billing.domain import ledger
 from billing.models import CreditNote, Invoice, Wallet
 from billing.operations.customer_credits import owe_credit
-from billing.operations.drawing import move_wallet
 from billing.operations.invoice_moves import audit_invoice, load_invoice
 from billing.operations.issuing import next_number
 from billing.operations.locking import lock_customer
 from billing.operations.posting import post
+from billing.operations.wallets import move_wallet
 
 CREDIT_NOTE_PREFIX: Final = "CN"
 
@@ -37,6 +37,10 @@ class InvoiceNotIssued(Exception):
     """Only an issued invoice that stands can be credited."""
 
 
+class TopUpNotCredited(Exception):
+    """A top-up earned nothing that could be credited: refund its payment at Stripe."""
+
+
 def credit_note(
     invoice_id: int, *, amount: int, reason: str, actor: str, now: datetime
 ) -> CreditNote:
@@ -44,10 +48,12 @@ def credit_note(
 
     The invoice itself is still to be paid as it is. Not idempotent: two calls are two notes (the
     API keeps repeats apart by their Idempotency-Key). Raises AmountInvalid, CreditTooMuch,
-    InvoiceNotIssued, InvoiceUnknown.
+    InvoiceNotIssued, InvoiceUnknown, TopUpNotCredited.
     """
     with transaction.atomic():
         invoice = load_invoice(invoice_id)
+        if invoice.wallet_id is not None:
+            raise TopUpNotCredited("A top-up cannot be credited: refund its payment at Stripe.")
         if invoice.status in (Invoice.Status.DRAFT, Invoice.Status.VOID):
             raise InvoiceNotIssued(f"An invoice that is {invoice.status} cannot be credited.")
         _require_amount(amount)

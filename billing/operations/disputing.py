@@ -19,6 +19,7 @@ from billing.models import Dispute, Invoice
 from billing.operations.following import follow_customer
 from billing.operations.holding import hold_collection
 from billing.operations.invoice_moves import audit_invoice, load_invoice, post_once
+from billing.operations.wallets import left_of_top_up, move_wallet
 
 # Stripe's words. An inquiry (warning_…) and one that was prevented move no money.
 _DECIDED: Final = ("won", "lost", "warning_closed", "prevented")
@@ -38,7 +39,8 @@ def follow_dispute(
     """A payment of the invoice is disputed as `reference`, and stands as `status` says.
 
     `amount`: minor units of the invoice's currency. While it is open, the customer gets nothing
-    past what is included. Lost, the money is written to chargebacks and nothing more is collected
+    past what is included. Lost, the money is written to chargebacks (of a top-up, what its wallet
+    still holds of it is taken from there) and nothing more is collected
     off-session until an operator releases it; with FAREBOX_SUSPEND_ON_LOST_DISPUTE the customer is
     suspended too. Hearing it again, or something older, changes nothing. Raises InvoiceUnknown.
     """
@@ -59,8 +61,11 @@ def follow_dispute(
         )
         if dispute.closed_at is not None or not (new or dispute.status != status):
             return dispute
-        for posting in _postings(status, amount=dispute.amount, currency=dispute.currency):
+        from_wallet = left_of_top_up(invoice, amount=dispute.amount) if status == "lost" else 0
+        for posting in _postings(dispute, status=status, from_wallet=from_wallet):
             post_once(invoice, posting, part=f":{reference}", now=now)
+        if invoice.wallet is not None:
+            move_wallet(invoice.wallet, amount=-from_wallet)
         dispute.status = status[:40]
         dispute.closed_at = now if status in _DECIDED else None
         dispute.save()
@@ -114,15 +119,16 @@ def follow_fraud_warning(
     return warning
 
 
-def _postings(status: str, *, amount: int, currency: str) -> list[Posting]:
+def _postings(dispute: Dispute, *, status: str, from_wallet: int) -> list[Posting]:
     """All that has happened to the money by then: what was not heard of is posted too."""
+    amount, currency = dispute.amount, dispute.currency
     found = []
     if status in _TAKEN:
         found.append(ledger.dispute_opened(amount, currency=currency))
     if status == "won":
         found.append(ledger.dispute_won(amount, currency=currency))
     if status == "lost":
-        found.append(ledger.dispute_lost(amount, currency=currency))
+        found.append(ledger.dispute_lost(amount, currency=currency, from_wallet=from_wallet))
     return found
 
 

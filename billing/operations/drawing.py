@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import F
 
 from billing.domain import ledger
-from billing.domain.money import currency_of
 from billing.models import Invoice, Wallet
-from billing.operations.collecting import mark_paid, refuse_if_stripe_collects
+from billing.operations.collecting import CollectedByStripe, mark_paid, refuse_if_stripe_collects
 from billing.operations.invoice_moves import audit_invoice, load_invoice
+from billing.operations.wallets import major, move_wallet
 from billing.queries.peers import Peers
 
 
@@ -32,6 +30,8 @@ def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
         if not due:
             return invoice
         refuse_if_stripe_collects(invoice)
+        if invoice.wallet_id is not None:
+            raise CollectedByStripe("A top-up is what fills a wallet: Stripe collects it.")
         wallet = wallet_covering(invoice, peers=Peers([invoice.customer_id]))
         if wallet is None:
             raise WalletTooEmpty("The wallet holds less than is due.")
@@ -51,21 +51,10 @@ def draw_wallet(invoice_id: int, *, actor: str, now: datetime) -> Invoice:
 def wallet_covering(invoice: Invoice, *, peers: Peers) -> Wallet | None:
     """The customer's wallet, if it holds all that is due of the invoice. The customer is locked."""
     wallet = peers.ask(_wallets_of, (invoice.customer_id, invoice.currency))
-    least = _major(invoice.amount_due, currency=invoice.currency)
+    least = major(invoice.amount_due, currency=invoice.currency)
     return wallet if wallet is not None and wallet.balance >= least else None
 
 
 def _wallets_of(customer_ids: Sequence[int]) -> dict[tuple[int, str], Wallet]:
     rows = Wallet.objects.filter(customer_id__in=customer_ids)
     return {(each.customer_id, each.currency): each for each in rows}
-
-
-def move_wallet(wallet: Wallet, *, amount: int) -> None:
-    """Put `amount` minor units into the wallet, or take them out. The caller posts it."""
-    change = _major(amount, currency=wallet.currency)
-    Wallet.objects.filter(pk=wallet.pk).update(balance=F("balance") + change)
-    wallet.refresh_from_db()
-
-
-def _major(amount: int, *, currency: str) -> Decimal:
-    return Decimal(amount).scaleb(-currency_of(currency).exponent)

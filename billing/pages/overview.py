@@ -15,6 +15,7 @@ from billing.pages.invoice_documents import invoice_of
 from billing.queries.credits import credits_left
 from billing.queries.invoices import invoice_preview, invoices, open_invoices
 from billing.queries.subscriptions import current_subscription
+from billing.queries.top_ups import auto_top_up_view
 from metering.queries.balances import entitlements
 
 INVOICES_SHOWN = 24
@@ -29,7 +30,9 @@ class Overview(PortalView):
         rights = entitlements(self.customer.id, now=self.now)
         unpaid = open_invoices(self.customer.id).exclude(failure_code="").first()
         preview = invoice_preview(subscription) if subscription else None
-        issued = invoices(customer_id=self.customer.id).exclude(status=Invoice.Status.DRAFT)
+        bills = invoices(customer_id=self.customer.id).filter(wallet=None)
+        issued = bills.exclude(status=Invoice.Status.DRAFT)
+        wallet = auto_top_up_view(self.customer, now=self.now)
         notice = wording.notice(rights, subscription=subscription, unpaid=unpaid, now=self.now)
         return self.show(
             "overview.html",
@@ -49,6 +52,7 @@ class Overview(PortalView):
             threshold=_threshold(subscription) if subscription else "",
             card=StripeCustomer.objects.filter(customer=self.customer, deleted_at=None).first(),
             wallets=_wallets(self.customer.id),
+            top_ups_stopped=wording.suppression(wallet) if wallet.suppressed_at else "",
             credits=[
                 {"left": wording.money(each.left, each.currency), "credit": each}
                 for each in credits_left(self.customer.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Final
 
 from django.contrib import messages
@@ -66,7 +65,7 @@ class SpendLimit(PortalView):
             )
         }
         if not typed and view.customer is not None and not refused:
-            typed = f"{Decimal(view.customer).scaleb(-kind.exponent):f}"
+            typed = wording.typed_money(view.customer, currency)
         page = self.show(
             "spend_limit.html",
             view=view,

@@ -13,6 +13,7 @@ from billing.pages import (
     overview,
     plans,
     spend_limit,
+    wallet,
 )
 
 urlpatterns = [
@@ -21,6 +22,7 @@ urlpatterns = [
     path("portal/plans/<str:key>", plans.OnePlan.as_view(), name="portal-plan"),
     path("portal/payment-method", checkout.PaymentMethod.as_view(), name="portal-payment-method"),
     path("portal/spend-limit", spend_limit.SpendLimit.as_view(), name="portal-spend-limit"),
+    path("portal/wallet", wallet.Wallet.as_view(), name="portal-wallet"),
     path("portal/coupons", coupons.Coupons.as_view(), name="portal-coupons"),
     path("portal/checkout/done", checkout.CheckoutDone.as_view(), name="portal-checkout-done"),
     path("portal/events", events.Events.as_view(), name="portal-events"),

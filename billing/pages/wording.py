@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from accounts.domain.problem_types import PROBLEM_TYPES
-from billing.domain.money import Money, format_exact, format_money
+from billing.domain.money import Money, currency_of, format_exact, format_money
 from billing.domain.trials import TrialOutcome
 from billing.models import Invoice, PlanEntitlement, PlanVersion, Subscription
+from billing.queries.top_ups import AutoTopUpView
 from billing.queries.trials import after_trial
 from metering.domain.windows import FOREVER
 from metering.queries.balances import BalanceView, EntitlementsView
@@ -20,7 +21,17 @@ _TAGS: Final = {
     "active": "good", "trialing": "good", "paid": "good",
     "past_due": "warn", "incomplete": "warn", "paused": "warn", "open": "warn",
     "unpaid": "bad", "canceled": "bad", "uncollectible": "bad",
+    "pending": "warn", "action_required": "warn", "failed": "bad",
 }  # fmt: skip
+
+_FAILURES: Final = {
+    "authentication_required": "Your bank wants you to confirm the payment.",
+    "card_declined": "Your card was declined.",
+    "expired_card": "Your card has expired.",
+    "generic_decline": "Your card was declined.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "payment_method_missing": "There was no payment method to charge.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,30 @@ def money(amount: int, currency: str) -> str:
 def decimal_money(amount: str, currency: str) -> str:
     """An exact amount in major units, with at least the currency's places: $0.000002."""
     return format_exact(Decimal(amount), currency=currency)
+
+
+def typed_money(amount: int | None, currency: str) -> str:
+    """An amount in minor units as people type it into a field: 19.99; None: empty."""
+    if amount is None:
+        return ""
+    return f"{Decimal(amount).scaleb(-currency_of(currency).exponent):f}"
+
+
+def failure(invoice: Invoice) -> str:
+    """Why a payment did not come through, in a sentence."""
+    return _FAILURES.get(invoice.failure_code, f"Your bank said: {invoice.failure_code}.")
+
+
+def suppression(view: AutoTopUpView) -> str:
+    """Why automatic top-ups stopped, in a sentence."""
+    assert view.suppressed_by is not None
+    match view.suppressed_code:
+        case "refunded":
+            return "One of your top-ups was refunded."
+        case "canceled":
+            return "The last one was canceled."
+        case _:
+            return failure(view.suppressed_by)
 
 
 def state(text: str) -> Tag:

@@ -27,6 +27,7 @@ def follow_holds(*, now: datetime, limit: int) -> int:
         status=Invoice.Status.OPEN,
         push=Invoice.Push.PUSHED,
         stripe_invoice__isnull=False,
+        wallet=None,  # Stripe never collects a top-up by itself
     ).select_related("customer__stripe")
     for invoice in open_ones.order_by("id") if client.configured() else ():
         if told == limit:

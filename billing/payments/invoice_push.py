@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.conf import settings
 from django.db.models import QuerySet
 
 from billing.domain import steps
@@ -27,7 +26,7 @@ from billing.models import Invoice, InvoiceLine, StripeStep
 from billing.operations import collecting
 from billing.operations.taxing import LOCATION_MISSING
 from billing.payments import client, customers, mirroring, stepping
-from billing.payments.lines import lines_told, told_amount
+from billing.payments.lines import asks_tax, lines_told, told_amount
 
 Json = dict[str, Any]
 Clock = Callable[[], datetime]
@@ -167,12 +166,13 @@ class _Push:
 
     def _create(self) -> None:
         customer = customers.ensure_customer(self.invoice.customer, now=self.clock())
+        kind = "Top-up" if self.invoice.wallet_id else "Invoice"
         params: Json = {
             "auto_advance": False,
             "collection_method": "charge_automatically",
             "currency": self.ours.currency,
             "customer": customer.stripe_customer,
-            "description": f"Invoice {self.invoice.number}",
+            "description": f"{kind} {self.invoice.number}",
             "metadata": {
                 "farebox_invoice": self.invoice.public_id,
                 "farebox_digest": self.ours.digest,
@@ -180,7 +180,7 @@ class _Push:
             },
             "pending_invoice_items_behavior": "exclude",
         }
-        if settings.STRIPE_TAX:
+        if asks_tax(self.invoice):
             params["automatic_tax"] = {"enabled": True}
         call = self._call(StepKind.CREATE, "/v1/invoices", params)
         stepping.take(call, now=self.clock(), find=self._find_created)
@@ -274,9 +274,10 @@ class _Push:
 
     def _finalize(self) -> Json:
         stripe_invoice = self._stripe_invoice()
-        call = self._call(
-            StepKind.FINALIZE, f"/v1/invoices/{stripe_invoice}/finalize", {"auto_advance": True}
-        )
+        # A top-up is tried once, by a call of ours (charging.py); Stripe must not go on trying.
+        params = {"auto_advance": self.invoice.wallet_id is None}
+        path = f"/v1/invoices/{stripe_invoice}/finalize"
+        call = self._call(StepKind.FINALIZE, path, params)
 
         def find_finalized(_: StripeStep) -> Json | None:
             found = client.read(f"/v1/invoices/{stripe_invoice}")

@@ -23,13 +23,18 @@ class _Taxed:
     code: str
 
 
+def asks_tax(invoice: Invoice) -> bool:
+    """Whether Stripe computes tax for it: not for a top-up, which sells nothing yet."""
+    return settings.STRIPE_TAX and invoice.wallet_id is None
+
+
 def lines_told(invoice: Invoice, lines: Sequence[InvoiceLine]) -> list[Json]:
     """Each line with its amount; where Stripe is to compute tax and a line is negative, which it
     refuses then, all of them as one.
 
     An amount, not quantity times price: Stripe must not round what we have rounded.
     """
-    if not settings.STRIPE_TAX:
+    if not asks_tax(invoice):
         return [_line(line) | {"amount": line.amount} for line in lines]
     own = _taxed(invoice, lines)
     usual = own.get(_own_version(invoice), _default())

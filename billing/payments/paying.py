@@ -1,18 +1,21 @@
-"""Asking for an invoice's money at once, after the customer has given a new payment method."""
+"""Asking for an invoice's money at once: of top-ups, and on a new payment method."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from billing.domain.steps import StepKind
 from billing.models import Invoice, StripeCustomer, StripeStep
+from billing.operations import collecting
 from billing.payments import client, mirroring, stepping
 
 Json = dict[str, Any]
 log = structlog.get_logger(__name__)
+
+NO_METHOD: Final = "payment_method_missing"
 
 
 def pay_invoice_now(invoice: Invoice, *, payment_method: str, now: datetime) -> str:
@@ -37,6 +40,30 @@ def pay_invoice_now(invoice: Invoice, *, payment_method: str, now: datetime) -> 
             # Stripe still collects on its own clock: the refusal is for an operator to read.
             log.warning("invoice_pay_refused", invoice=invoice.public_id, reason=str(refused))
     return str(mirroring.refresh(invoice, now=now)["status"])
+
+
+def pay_top_up(invoice: Invoice, *, now: datetime) -> None:
+    """Charge a pushed top-up on the customer's present method, once ever; a decline is applied.
+
+    Without a method it fails as a decline does. Raises StepWaits, StepQuarantined, StripeStopped,
+    StripeUnreachable, StripeRefused.
+    """
+    row = StripeCustomer.objects.filter(customer=invoice.customer_id, deleted_at=None).first()
+    if row is None or not row.payment_method:
+        collecting.mark_payment_failed(invoice.pk, attempt=1, code=NO_METHOD, now=now)
+        return
+    call = stepping.Call(
+        invoice.public_id,
+        StepKind.PAY,
+        f"/v1/invoices/{invoice.stripe_invoice}/pay",
+        {"off_session": True, "payment_method": row.payment_method},
+        invoice_id=invoice.pk,
+    )
+    last = stepping.latest(invoice.public_id, kind=StepKind.PAY)
+    if last is not None and last.state == StripeStep.State.QUARANTINED:
+        stepping.reopen(invoice.public_id, kinds=[StepKind.PAY])  # an operator released it
+    stepping.take(call, now=now, find=_find_paid)
+    mirroring.refresh(invoice, now=now)
 
 
 def retry_failed_invoices(row: StripeCustomer, *, now: datetime) -> int:

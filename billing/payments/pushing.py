@@ -45,40 +45,53 @@ def push_due(*, now: datetime, limit: int) -> int:
     taken = 0
     while taken < limit and (invoice := _claim(now=clock())) is not None:
         taken += 1
-        try:
-            push_invoice(invoice, clock=clock)
-        except client.StripeStopped as stopped:
-            log.critical("stripe_refuses_our_key", reason=str(stopped))
-            _wait(invoice, until=clock() + STOPPED_FOR, problem=str(stopped))
+        if not _push(invoice, clock=clock):
             break
-        except stepping.StepWaits as waits:
-            log.warning("invoice_push_waits", invoice=invoice.public_id, reason=str(waits))
-            _wait(invoice, until=waits.retry_at, problem=waits.step.error)
-        except TaxNotComputed as unknown:
-            log.warning("invoice_awaits_tax", invoice=invoice.public_id, status=unknown.status)
-            again = ASKED_AGAIN if unknown.status == LOCATION_MISSING else TAX_FAILED_FOR
-            await_tax(
-                invoice.pk,
-                status=unknown.status,
-                problem=str(unknown),
-                until=clock() + again,
-                now=clock(),
-            )
-        except client.StripeUnreachable as error:
-            _wait(invoice, until=clock() + UNREACHABLE_FOR, problem=str(error))
-        except (
-            InvoiceDiffers,
-            stepping.StepQuarantined,
-            customers.CustomerDeletedAtStripe,
-            client.StripeRefused,
-        ) as problem:
-            log.critical("invoice_quarantined", invoice=invoice.public_id, reason=str(problem))
-            collecting.quarantine(invoice.pk, problem=str(problem)[:1000], now=clock())
-        except Exception as error:
-            # One that trips over a fault of ours must not keep the others from their turn.
-            log.exception("invoice_push_failed", invoice=invoice.public_id)
-            _wait(invoice, until=clock() + LEASE, problem=f"{type(error).__name__}: {error}")
     return taken
+
+
+def push_one(invoice_id: int, *, now: datetime) -> None:
+    """Push this invoice if its time has come and no worker has it; as `push_due` does."""
+    if client.configured() and (invoice := _claim(now=now, only=invoice_id)) is not None:
+        _push(invoice, clock=_ticking(now))
+
+
+def _push(invoice: Invoice, *, clock: Clock) -> bool:
+    """Push one that was claimed; says whether others may be pushed."""
+    try:
+        push_invoice(invoice, clock=clock)
+    except client.StripeStopped as stopped:
+        log.critical("stripe_refuses_our_key", reason=str(stopped))
+        _wait(invoice, until=clock() + STOPPED_FOR, problem=str(stopped))
+        return False
+    except stepping.StepWaits as waits:
+        log.warning("invoice_push_waits", invoice=invoice.public_id, reason=str(waits))
+        _wait(invoice, until=waits.retry_at, problem=waits.step.error)
+    except TaxNotComputed as unknown:
+        log.warning("invoice_awaits_tax", invoice=invoice.public_id, status=unknown.status)
+        again = ASKED_AGAIN if unknown.status == LOCATION_MISSING else TAX_FAILED_FOR
+        await_tax(
+            invoice.pk,
+            status=unknown.status,
+            problem=str(unknown),
+            until=clock() + again,
+            now=clock(),
+        )
+    except client.StripeUnreachable as error:
+        _wait(invoice, until=clock() + UNREACHABLE_FOR, problem=str(error))
+    except (
+        InvoiceDiffers,
+        stepping.StepQuarantined,
+        customers.CustomerDeletedAtStripe,
+        client.StripeRefused,
+    ) as problem:
+        log.critical("invoice_quarantined", invoice=invoice.public_id, reason=str(problem))
+        collecting.quarantine(invoice.pk, problem=str(problem)[:1000], now=clock())
+    except Exception as error:
+        # One that trips over a fault of ours must not keep the others from their turn.
+        log.exception("invoice_push_failed", invoice=invoice.public_id)
+        _wait(invoice, until=clock() + LEASE, problem=f"{type(error).__name__}: {error}")
+    return True
 
 
 def _ticking(now: datetime) -> Clock:
@@ -87,9 +100,11 @@ def _ticking(now: datetime) -> Clock:
     return lambda: now + timedelta(seconds=time.monotonic() - began)
 
 
-def _claim(*, now: datetime) -> Invoice | None:
+def _claim(*, now: datetime, only: int | None = None) -> Invoice | None:
     held = StripeCustomer.objects.filter(customer=OuterRef("customer"), held_at__isnull=False)
     due = Invoice.objects.filter(~Exists(held), push=Invoice.Push.PENDING, next_push_at__lte=now)
+    if only is not None:
+        due = due.filter(pk=only)
     with transaction.atomic(durable=True):
         invoice = due.select_for_update(skip_locked=True).order_by("next_push_at").first()
         if invoice is not None:

@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 # What was issued sooner than this may still be on its way to Stripe.
 UNDER_WAY: Final = timedelta(hours=1)
 KEPT_DIFFERENCES: Final = 1_000
+_RECEIVED: Final = (PostingKind.PAYMENT_RECEIVED, PostingKind.WALLET_TOP_UP)
 _COLLECTED: Final = (Invoice.Push.PUSHED, Invoice.Push.PENDING, Invoice.Push.QUARANTINED)
 
 
@@ -149,7 +150,7 @@ def _payments(start_at: datetime, end_at: datetime) -> tuple[dict[str, Kept], di
     for found in _listed("/v1/invoice_payments", start_at, end_at, status="paid"):
         told[found["invoice"]] += found["amount_paid"] or 0
     received = LedgerPosting.objects.filter(
-        kind=PostingKind.PAYMENT_RECEIVED,
+        kind__in=_RECEIVED,
         occurred_at__gte=start_at,
         occurred_at__lt=end_at,
         invoice__push__in=_COLLECTED,
@@ -171,7 +172,7 @@ def _payments(start_at: datetime, end_at: datetime) -> tuple[dict[str, Kept], di
 def _received(invoice: Invoice) -> int:
     entries = LedgerEntry.objects.filter(
         posting__invoice=invoice,
-        posting__kind=PostingKind.PAYMENT_RECEIVED,
+        posting__kind__in=_RECEIVED,
         account=ledger.Account.CASH,
     )
     return entries.aggregate(total=Sum("amount"))["total"] or 0
@@ -198,10 +199,10 @@ def _refunds(start_at: datetime, end_at: datetime) -> tuple[dict[str, Kept], dic
 def _our_refunds(given: QuerySet[LedgerPosting]) -> dict[str, Kept]:
     failed = LedgerPosting.objects.filter(kind=PostingKind.REFUND_FAILED)
     back = set(failed.filter(note__in=given.values("note")).values_list("note", flat=True))
-    entries = LedgerEntry.objects.filter(posting__in=given, account=ledger.Account.REFUNDS)
+    entries = LedgerEntry.objects.filter(posting__in=given, account=ledger.Account.CASH)
     return {
         entry.posting.note: Kept(
-            entry.amount,
+            -entry.amount,
             entry.currency,
             "failed" if entry.posting.note in back else "given",
             entry.posting.invoice.public_id if entry.posting.invoice else "",

@@ -81,7 +81,9 @@ def _oldest(invoices: Sequence[Invoice], *, peers: Peers) -> list[datetime]:
 
 def _last_issued_of(customer_ids: Sequence[int]) -> dict[tuple[int, str], datetime]:
     """When the last invoice of a customer was issued, by currency."""
-    rows = Invoice.objects.filter(customer_id__in=customer_ids, issued_at__isnull=False)
+    rows = Invoice.objects.filter(
+        customer_id__in=customer_ids, subscription__isnull=False, issued_at__isnull=False
+    )
     found = rows.values_list("customer_id", "currency").annotate(at=Max("issued_at")).order_by()
     return {(customer_id, currency): at for customer_id, currency, at in found}
 

@@ -43,6 +43,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "billing_creditnote": (),
     "billing_paymentattempt": (),
     "billing_wallet": (),
+    "billing_autotopup": (),
     "billing_credit": (),
     "billing_credituse": (),
     "billing_ledgerposting": (),
@@ -59,6 +60,7 @@ _THROUGH: Final[dict[str, tuple[str, str]]] = {
     "billing_paymentattempt": ("invoice_id", "billing_invoice"),
     "billing_ledgerentry": ("posting_id", "billing_ledgerposting"),
     "billing_credituse": ("credit_id", "billing_credit"),
+    "billing_autotopup": ("wallet_id", "billing_wallet"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Invoices whose payment failed and has not succeeded since."""
+"""Invoices whose payment failed and has not succeeded since; top-ups are owed by nobody."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def oldest_failed(customer_id: int) -> UnpaidInvoice | None:
             status__in=OWED,
             amount_paid__lt=F("total") + F("tax_added"),
             carried_to=None,
+            wallet=None,
         )
         .annotate(failed_at=Min("attempts__at", filter=Q(attempts__outcome__in=_FAILED)))
         .filter(failed_at__isnull=False)

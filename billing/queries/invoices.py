@@ -39,6 +39,7 @@ def open_invoices(customer_id: int) -> QuerySet[Invoice]:
         status__in=OWED,
         amount_paid__lt=F("total") + F("tax_added"),
         carried_to=None,
+        wallet=None,
     )
     return found.exclude(push=Invoice.Push.CARRIED).order_by("period_start_at", "id")
 

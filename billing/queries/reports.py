@@ -92,7 +92,9 @@ def usage_rows(
 
 def _lines(start_at: datetime, end_at: datetime, customer_id: int | None) -> QuerySet[InvoiceLine]:
     found = InvoiceLine.objects.filter(
-        invoice__period_end_at__gt=start_at, invoice__period_end_at__lte=end_at
+        invoice__period_end_at__gt=start_at,
+        invoice__period_end_at__lte=end_at,
+        invoice__wallet=None,  # a top-up earns nothing: the invoices that it pays do
     ).exclude(invoice__status__in=(Invoice.Status.DRAFT, Invoice.Status.VOID))
     if customer_id is not None:
         found = found.filter(invoice__customer_id=customer_id)

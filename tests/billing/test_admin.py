@@ -13,6 +13,7 @@ from django.test import Client
 
 from accounts.models import AuditEntry, Customer, Member
 from billing.models import (
+    AutoTopUp,
     CouponRedemption,
     Invoice,
     Override,
@@ -23,8 +24,9 @@ from billing.models import (
     StripeEvent,
     StripeStep,
     Subscription,
+    Wallet,
 )
-from billing.operations import catalogue, couponing, crediting, customer_credits
+from billing.operations import catalogue, collecting, couponing, crediting, customer_credits
 from billing.operations.limiting import set_spend_limit
 from billing.operations.overriding import override
 from billing.operations.plan_shapes import VersionTerms
@@ -142,6 +144,31 @@ def test_everything_is_shown_and_nothing_edited(
     assert "Plan-Pro plan" in page or "plan" in page
     assert "$20.00" in staff.get("/admin/billing/invoice/").content.decode()
     assert "Acme" in staff.get("/admin/billing/subscription/?q=acme").content.decode()
+
+
+def test_wallets_are_topped_up_now_and_by_themselves(
+    staff: Client, invoice: Invoice, now: datetime
+) -> None:
+    crediting.top_up_wallet(invoice.customer_id, amount=5, reference="wire", actor="opk_1", now=now)
+    wallet = Wallet.objects.get()
+    assert "at least $0.50" in act(staff, "wallet", "top_up", wallet, amount="5")
+    page = act(staff, "wallet", "switch_on", wallet, threshold="500", amount="2000")
+    assert "monthly_cap" in page
+    assert not AutoTopUp.objects.exists()
+
+    assert "Done for 1" in act(staff, "wallet", "top_up", wallet, amount="2500")
+    assert "under way" in act(staff, "wallet", "top_up", wallet, amount="2500")
+    top_up = Invoice.objects.get(wallet=wallet)
+    assert (top_up.total, top_up.automatic, top_up.push) == (2_500, False, "pending")
+
+    terms = {"threshold": "500", "amount": "2000", "monthly_cap": "6000"}
+    assert "Done for 1" in act(staff, "wallet", "switch_on", wallet, **terms)
+    assert AutoTopUp.objects.get().monthly_cap == 6_000
+    assert "TU-000001" in staff.get(f"/admin/billing/wallet/{wallet.pk}/change/").content.decode()
+    collecting.mark_payment_failed(top_up.pk, attempt=1, code="card_declined", now=now)
+    assert "suppressed" in staff.get("/admin/billing/wallet/").content.decode()
+    assert "Done for 1" in act(staff, "wallet", "switch_off", wallet)
+    assert not AutoTopUp.objects.get().enabled
 
 
 def _class(model: str) -> Any:

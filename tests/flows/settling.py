@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from billing.operations import closing, dunning, issuing
-from billing.payments import inbox, pushing
+from billing.operations import closing, dunning, issuing, topping_up
+from billing.payments import charging, inbox, pushing, retracting
 from billing.payments.simulator import Simulator
 from metering.operations import expiring, rolling_up
 
@@ -16,7 +16,7 @@ _ROUNDS = 20
 def settle_everything(
     *, simulator: Simulator | None = None, ahead: timedelta = timedelta(0)
 ) -> None:
-    """Roll up, expire, close, issue, push, apply what Stripe told, until a round finds nothing.
+    """Roll up, expire, close, issue, top up, push, apply Stripe's news, till a round does nothing.
 
     It is `ahead` of now. With a simulator its webhooks have all arrived before each round.
     """
@@ -44,6 +44,9 @@ _WORK: Sequence[Callable[[datetime], int]] = (
     _bounded(closing.advance_due),
     _bounded(closing.close_due),
     _bounded(issuing.issue_due),
+    _bounded(topping_up.top_up_due),
     _bounded(pushing.push_due),
+    _bounded(charging.charge_due),
+    _bounded(retracting.retract_due),
     _bounded(dunning.advance),
 )

@@ -1,7 +1,8 @@
 """A worker that closes and charges, and kills itself where it is told to: a life for each line.
 
 `python -m tests.billing.payments.dying_worker` reads lines of JSON {"dies_at", "now"}. Each life is
-a process of its own that closes one period, issues and pushes one invoice and reads its payment.
+a process of its own that closes one period, issues and pushes one invoice and reads its payment;
+told {"top_up": true} it begins, pushes and charges one top-up instead.
 Before its `dies_at`-th boundary (a statement, a commit, a call to Stripe) it sends itself SIGKILL,
 so that nothing is cleaned up; 0: it dies of old age. It prints where it died, or all that it met.
 """
@@ -39,24 +40,25 @@ class Life:
 def main() -> None:
     """Live as often as there are lines."""
     django.setup()
-    _live(Life(0), now=None)  # what is imported by now need not be in every life
+    _live(Life(0), now=None, top_up=False)  # what is imported by now need not be in every life
     for line in sys.stdin:
         wish = json.loads(line)
         child = os.fork()
         if child == 0:
-            _live(Life(wish["dies_at"]), now=datetime.fromisoformat(wish["now"]))
+            now = datetime.fromisoformat(wish["now"])
+            _live(Life(wish["dies_at"]), now=now, top_up=wish["top_up"])
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status) != 0:
             print(json.dumps({"failed": os.waitstatus_to_exitcode(status)}), flush=True)
 
 
-def _live(life: Life, *, now: datetime | None) -> None:
+def _live(life: Life, *, now: datetime | None, top_up: bool) -> None:
     from django.db import connection
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from billing.operations import closing, issuing
-    from billing.payments import client, mirroring, pushing
+    from billing.operations import closing, issuing, topping_up
+    from billing.payments import charging, client, mirroring, pushing
 
     if now is None:
         return
@@ -79,9 +81,14 @@ def _live(life: Life, *, now: datetime | None) -> None:
     client.transport = lambda: ToldClient(timeout=20)
     connection.ensure_connection()
     with connection.execute_wrapper(told_statement):
-        closing.close_due(now=now, limit=1)
-        issuing.issue_due(now=now, limit=1)
+        if top_up:
+            topping_up.top_up_due(now=now, limit=1)
+        else:
+            closing.close_due(now=now, limit=1)
+            issuing.issue_due(now=now, limit=1)
         pushing.push_due(now=now, limit=1)
+        if top_up:
+            charging.charge_due(now=now, limit=1)
         mirroring.sweep(now=now, limit=1)
     print(json.dumps({"met": life.met}), flush=True)
 

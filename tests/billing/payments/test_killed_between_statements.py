@@ -22,8 +22,10 @@ import pytest
 
 from accounts.models import Customer
 from billing.domain.ledger import Account
-from billing.models import Invoice, PlanVersion, StripeStep
+from billing.domain.top_ups import AutoTopUpTerms
+from billing.models import Invoice, PlanVersion, StripeStep, Wallet
 from billing.operations import checking
+from billing.operations.topping_up import set_auto_top_up
 from billing.payments import client
 from billing.payments.simulator import Simulator
 from billing.queries.ledger import account_balance
@@ -49,12 +51,13 @@ class Workers:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._now = CLOSED_AT
+        self.top_up = False  # what they do instead of closing and issuing
 
     def live(self, *, dies_at: int = 0) -> dict[str, Any]:
         self._now += LATER
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        wish = {"dies_at": dies_at, "now": self._now.isoformat()}
+        wish = {"dies_at": dies_at, "now": self._now.isoformat(), "top_up": self.top_up}
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         told: dict[str, Any] = json.loads(self._process.stdout.readline())
@@ -97,7 +100,7 @@ class Sold:
         return customer
 
 
-def kill_at(workers: Workers, sold: Sold, boundaries: Iterator[int]) -> list[str]:
+def kill_at(workers: Workers, sold: Sold | Prepaid, boundaries: Iterator[int]) -> list[str]:
     """Let a worker die at each of the boundaries, on a customer of its own; before what it died."""
     died = []
     for dies_at in boundaries:
@@ -133,6 +136,34 @@ def assert_each_exactly_once(simulator: Simulator, sold: Sold) -> None:
     assert not StripeStep.objects.exclude(state="done").exists()
 
 
+class Prepaid:
+    """Customers whose wallets are empty, each to be topped up by another amount."""
+
+    def __init__(self) -> None:
+        self.owed: dict[int, int] = {}
+
+    def one_more(self) -> Customer:
+        customer = a_customer()
+        give_card(customer, now=CLOSED_AT)
+        amount = FEE + len(self.owed) + 1
+        terms = AutoTopUpTerms(threshold=500, amount=amount, monthly_cap=2 * amount)
+        set_auto_top_up(customer.pk, terms=terms, actor="opk_test", now=CLOSED_AT)
+        self.owed[customer.pk] = amount
+        return customer
+
+
+def assert_each_wallet_filled_once(simulator: Simulator, prepaid: Prepaid) -> None:
+    charged = [charge["amount"] for charge in simulator.all("charge") if charge["paid"]]
+    assert sorted(charged) == sorted(prepaid.owed.values())
+    assert len(simulator.all("invoice")) == Invoice.objects.count() == len(prepaid.owed)
+    for wallet in Wallet.objects.all():
+        assert wallet.balance * 100 == prepaid.owed[wallet.customer_id]
+    numbers = sorted(map(str, Invoice.objects.values_list("number", flat=True)))
+    assert numbers == [f"TU-{place:06}" for place in range(1, len(numbers) + 1)]
+    assert checking.broken_invariants(now=CLOSED_AT) == []
+    assert not StripeStep.objects.exclude(state="done").exists()
+
+
 @pytest.fixture
 def sold(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Sold:
     monkeypatch.setattr(client, "TOTAL_PER_S", 10_000)
@@ -149,6 +180,35 @@ def test_workers_killed_at_some_boundaries_charge_everybody_once(
     died = kill_at(workers, sold, iter(range(3, whole, whole // 6)))
     assert len(died) >= 6
     assert_each_exactly_once(simulator, sold)
+
+
+def test_workers_killed_at_some_boundaries_fill_each_wallet_once(
+    simulator: Simulator, workers: Workers, sold: Sold
+) -> None:
+    workers.top_up = True
+    prepaid = Prepaid()
+    prepaid.one_more()
+    whole = len(workers.live()["met"])
+    died = kill_at(workers, prepaid, iter(range(3, whole, whole // 6)))
+    assert len(died) >= 6
+    assert_each_wallet_filled_once(simulator, prepaid)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+@pytest.mark.skipif(
+    os.environ.get("FAREBOX_TEST_PROFILE") != "thorough", reason="minutes long: `make prove`"
+)
+def test_workers_killed_at_every_boundary_fill_each_wallet_once(
+    simulator: Simulator, workers: Workers, sold: Sold
+) -> None:
+    workers.top_up = True
+    prepaid = Prepaid()
+    prepaid.one_more()
+    met = workers.live()["met"]
+    died = kill_at(workers, prepaid, itertools.count(1))
+    assert set(died) >= set(met)
+    assert_each_wallet_filled_once(simulator, prepaid)
 
 
 @pytest.mark.slow
