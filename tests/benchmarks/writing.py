@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import statistics
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -84,10 +87,26 @@ def conditions(dsn: str, *, load_before: float, more: Mapping[str, str]) -> str:
             f"{row[0]}, synchronous_commit {row[1]}, fsync {row[2]}, shared_buffers {row[3]}, "
             "same machine"
         ),
+        "Disk": _disk(),
         **more,
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"| Measured on | |\n|---|---|\n{lines}"
+
+
+def _disk() -> str:
+    """What a commit waits for at least: the file of the log is written through to the disk."""
+    page, took = bytes(8_192), []
+    with tempfile.TemporaryFile() as file:
+        file.write(page * 64)
+        os.fsync(file.fileno())
+        for number in range(300):
+            begun = time.perf_counter()
+            os.pwrite(file.fileno(), page, number % 64 * len(page))
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - begun) * 1_000)
+    p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
+    return f"fdatasync of 8 kB: p50 {p50:.2f} ms, p99 {p99:.2f} ms (every commit waits for one)"
 
 
 def _commit() -> str:
