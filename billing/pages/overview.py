@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from billing.documents.facts import invoice_document
@@ -40,6 +41,7 @@ class Overview(PortalView):
             state=wording.state(subscription.status) if subscription else None,
             fee=wording.fee(subscription.version) if subscription else "",
             notice=notice,
+            before_tax=settings.STRIPE_TAX,
             awaits_address=open_invoices(self.customer.id)
             .filter(tax_status=LOCATION_MISSING, push=Invoice.Push.PENDING)
             .exists(),

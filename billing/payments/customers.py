@@ -59,11 +59,13 @@ def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
 def tell_details(row: StripeCustomer, *, now: datetime) -> bool:
     """Tell Stripe the customer's billing address, tax status and tax id, if they changed since.
 
-    What tax depends on; a tax id that Stripe does not take is left out. Raises StepWaits,
+    What tax depends on; what was erased here goes there too. A tax id that Stripe does not take is
+    left out. Raises StepWaits,
     StepQuarantined, StripeStopped, StripeUnreachable.
     """
-    details = BillingDetails.objects.filter(customer=row.customer_id).first()
-    if details is None or row.told_details_at == details.updated_at:
+    kept = BillingDetails.objects.filter(customer=row.customer_id).first()
+    details = kept or BillingDetails(customer=row.customer)
+    if row.told_details_at == details.updated_at:
         return False
     sent = {
         "address": {name: getattr(details, name) for name in ADDRESS_FIELDS},
@@ -110,6 +112,8 @@ def tell_changes(*, now: datetime, limit: int) -> int:
     early where Stripe refuses our key or is away.
     """
     same = Q(told_name=F("customer__name"), told_email=F("customer__email"))
+    erased = Q(customer__billing_details__isnull=True, told_details_at__isnull=False)
+    same &= ~erased
     if settings.STRIPE_TAX:
         details = F("customer__billing_details__updated_at")
         same &= Q(customer__billing_details__isnull=True) | Q(told_details_at=details)
@@ -124,7 +128,7 @@ def tell_changes(*, now: datetime, limit: int) -> int:
         call = stepping.Call(subject, StepKind.CUSTOMER_UPDATE, path, sent, renew=True)
         try:
             stepping.take(call, now=now, find=stepping.not_found)
-            if settings.STRIPE_TAX:
+            if settings.STRIPE_TAX or not hasattr(row.customer, "billing_details"):
                 tell_details(row, now=now)
         except stepping.StepQuarantined as refused:
             log.warning("customer_not_told", customer=subject, reason=str(refused))

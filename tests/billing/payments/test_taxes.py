@@ -17,7 +17,7 @@ from accounts.models import AuditEntry, Customer
 from billing.documents.facts import invoice_document
 from billing.domain.ledger import Account
 from billing.domain.taxes import InvoiceTax, TaxRow
-from billing.models import BillingDetails, Invoice, StripeStep
+from billing.models import BillingDetails, Invoice, StripeCustomer, StripeStep
 from billing.operations import checking, collecting
 from billing.operations.billing_details import BillingDetailsInvalid, set_billing_details
 from billing.operations.taxing import await_tax
@@ -285,6 +285,30 @@ class TestTelling:
         invoice = of_october(placed, now)
         push_due(now=now, limit=5)
         assert fresh(invoice).tax_added == 400
+
+    def test_who_was_at_stripe_before_is_told_once_tax_is_turned_on(
+        self, simulator: Simulator, settings: Settings, customer: Customer, now: datetime
+    ) -> None:
+        settings.STRIPE_TAX = False
+        give_card(customer, now=now)
+        live_in(customer, now=now)
+        assert customers.tell_changes(now=now, limit=5) == 0
+        settings.STRIPE_TAX = True
+        assert customers.tell_changes(now=now, limit=5) == 1
+        assert simulator.all("customer")[0]["address"]["city"] == "Berlin"
+        assert StripeCustomer.objects.get().told_details_at == now
+
+    def test_what_is_erased_here_goes_there_too(
+        self, simulator: Simulator, settings: Settings, placed: Customer, now: datetime
+    ) -> None:
+        live_in(placed, now=now + DAY, tax_id="DE123456789")
+        customers.tell_changes(now=now, limit=5)
+        settings.STRIPE_TAX = False
+        BillingDetails.objects.all().delete()
+        assert customers.tell_changes(now=now + DAY, limit=5) == 1
+        assert customers.tell_changes(now=now + DAY, limit=5) == 0
+        assert not any((simulator.all("customer")[0]["address"] or {}).values())
+        assert simulator.all("tax_id") == []
 
     def test_nothing_is_told_where_stripe_computes_no_tax(
         self, simulator: Simulator, settings: Settings, placed: Customer, now: datetime

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import transaction
 
+from accounts.models import Customer
 from accounts.operations.versions import bump, bump_catalogue
 from metering.models import Denial, Entitlement, Grant, Meter, Offer, UsageBatch, UsageEvent
 from tests.metering.gate.client import BASE_URL, GateProcess, make_api_key
@@ -281,6 +282,32 @@ def test_what_is_sold_in_another_plan_and_what_in_none(world: World) -> None:
     assert world.check(meter="sso").body["code"] == "not_in_plan"
     got = world.check(meter="video")
     assert (got.status, got.body["code"]) == (403, "not_entitled")
+
+
+def test_plans_of_another_currency_are_no_way_out(world: World) -> None:
+    with transaction.atomic():
+        terms = {"unlimited": False, "over": "deny", "overage_limit": None, "window": "month"}
+        for plan, currency, included in (
+            ("pro", "usd", 10),
+            ("pro", "eur", 1),
+            ("ours", "eur", 10),
+        ):
+            meters = {str(world.calls.id): {**terms, "included": included * 1_000}}
+            Offer.objects.create(
+                plan_key=plan,
+                plan_name=plan,
+                currency=currency,
+                rank=included,
+                terms={"meters": meters, "features": {}},
+            )
+        Customer.objects.update(currency="eur")
+        bump(world.customer.id)
+        bump_catalogue()
+    world.check(mode="consume", id="all", quantity=1_000)
+    denied = world.check(mode="consume", id="more")
+    ways = denied.body["remedies"]
+    upgrades = [each["plan"] for each in ways if each["action"] == "upgrade"]
+    assert upgrades == ["ours"], denied.body
 
 
 def test_an_upgrade_that_would_admit_comes_with_the_denial(world: World) -> None:
