@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from accounts.domain.ids import decode
@@ -41,14 +42,14 @@ def draft_periods(
     """
     peers = Peers(each.customer_id for each, _ in ended)
     asked = [_asked(each, end_at=end_at, interim=interim, peers=peers) for each, end_at in ended]
-    starts = {each.period.start_at for each in asked}
+    starts = {each.pk: of.period.start_at for (each, _), of in zip(ended, asked, strict=True)}
+    found = Invoice.objects.filter(
+        subscription_id__in=starts, period_start_at__in=set(starts.values())
+    ).exclude(status=Invoice.Status.VOID)
     there = {
         each.subscription_id: each
-        for each in Invoice.objects.exclude(status=Invoice.Status.VOID).filter(
-            subscription__in=[each for each, _ in ended], period_start_at__in=starts
-        )
-        if (each.subscription_id, each.period_start_at)
-        in {(of.pk, terms.period.start_at) for (of, _), terms in zip(ended, asked, strict=True)}
+        for each in found
+        if each.subscription_id and starts[each.subscription_id] == each.period_start_at
     }
     new = [
         (subscription, terms)
@@ -131,4 +132,9 @@ def _rows(draft: InvoiceDraft, *, meters: Mapping[str, int]) -> list[dict[str, A
 
 def _version_id(line: LineDraft) -> int | None:
     named = line.detail.get("version")
-    return None if named is None else decode(PlanVersion.PREFIX, str(named))
+    return None if named is None else _decoded(str(named))
+
+
+@lru_cache(maxsize=1_024)
+def _decoded(version: str) -> int:
+    return decode(PlanVersion.PREFIX, version)

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from django.db import transaction
 
+from accounts.models import new_entity_id
 from billing.domain.ledger import Posting
 from billing.models import LedgerEntry, LedgerPosting
+from billing.operations.rewriting import insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +46,37 @@ def post(
 
 def post_all(wishes: Sequence[ToPost], *, now: datetime) -> int:
     """`post` each of them, together; of how many the key was not known."""
-    postings = [
-        LedgerPosting(
-            key=each.key,
-            kind=each.posting.kind,
-            customer_id=each.customer_id,
-            invoice_id=each.invoice_id,
-            occurred_at=each.occurred_at,
-            created_at=now,
-            note=each.note,
-        )
-        for each in wishes
-    ]
+    ids = [new_entity_id() for _ in wishes]
     with transaction.atomic():
-        LedgerPosting.objects.bulk_create(postings, ignore_conflicts=True)
-        rows = LedgerPosting.objects.filter(pk__in=[each.pk for each in postings])
-        kept = set(rows.values_list("pk", flat=True))
-        LedgerEntry.objects.bulk_create(
-            LedgerEntry(
-                posting=posting, account=entry.account, amount=entry.amount, currency=entry.currency
-            )
-            for posting, wish in zip(postings, wishes, strict=True)
-            if posting.pk in kept
-            for entry in wish.posting.entries
+        kept = insert(
+            LedgerPosting,
+            [
+                {
+                    "id": posting_id,
+                    "key": each.key,
+                    "kind": each.posting.kind,
+                    "customer_id": each.customer_id,
+                    "invoice_id": each.invoice_id,
+                    "occurred_at": each.occurred_at,
+                    "created_at": now,
+                    "note": each.note,
+                }
+                for posting_id, each in zip(ids, wishes, strict=True)
+            ],
+            but_known=True,
+        )
+        insert(
+            LedgerEntry,
+            [
+                {
+                    "posting_id": posting_id,
+                    "account": entry.account,
+                    "amount": entry.amount,
+                    "currency": entry.currency,
+                }
+                for posting_id, each in zip(ids, wishes, strict=True)
+                if posting_id in kept
+                for entry in each.posting.entries
+            ],
         )
     return len(kept)

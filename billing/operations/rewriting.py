@@ -13,22 +13,27 @@ from django.db import connection
 from django.db.models import Field, Model
 
 
-def insert(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, all of which have a value for the same attributes (`meter_id`, not `meter`).
+def insert(
+    model: type[Model], rows: Sequence[Mapping[str, Any]], *, but_known: bool = False
+) -> set[int]:
+    """Insert rows, all of which have a value for the same attributes (`meter_id`, not `meter`);
+    returns their ids. Other columns get the database's default, not the model's.
 
-    Other columns get the database's default, not the model's.
+    `but_known`: without those that a unique constraint refuses.
     """
     if not rows:
-        return
+        return set()
     every = {field.attname: field for field in _fields(model)}
     fields = [every[name] for name in rows[0]]
     names = ", ".join(_quoted(field) for field in fields)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {_table(model)} ({names})"  # noqa: S608  (the model's own names)
-            f" SELECT {names} FROM {_given(fields)}",
+            f" SELECT {names} FROM {_given(fields)}"
+            f" {'ON CONFLICT DO NOTHING' if but_known else ''} RETURNING id",
             {"rows": msgspec.json.encode(rows).decode()},
         )
+        return {row[0] for row in cursor.fetchall()}
 
 
 def rewrite(rows: Sequence[Model], *, fields: Iterable[str] | None = None) -> None:

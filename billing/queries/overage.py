@@ -102,7 +102,8 @@ class Overage:
         """What `billed` asks for, so that it can be read before."""
         for window_start, window_end in self._windows(unit, start_at, end_at):
             yield self._span(window_start, min(window_end, end_at))
-            yield self._span(window_start, max(window_start, start_at))
+            if window_start < start_at:
+                yield self._span(window_start, start_at)
 
     def paid_elsewhere(
         self, *, unit: str, start_at: datetime, end_at: datetime
@@ -132,7 +133,10 @@ class Overage:
         return found
 
     def _past(self, included: int, start_at: datetime, end_at: datetime) -> int:
-        return max(0, self.used(start_at, end_at) - included - self.granted(start_at, end_at))
+        if start_at >= end_at:
+            return 0
+        span = self._span(start_at, end_at)
+        return max(0, self._known.used(span) - included - self._known.granted(span))
 
     def _span(self, start_at: datetime, end_at: datetime) -> UsageOf:
         return UsageOf(self._customer_id, self._meter_id, start_at, end_at)

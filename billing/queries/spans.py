@@ -177,7 +177,11 @@ def _phases_of(customer_ids: Sequence[int]) -> dict[int, list[SubscriptionPhase]
     """By subscription, the oldest first. Those under one version share it, with its rights."""
     found: dict[int, list[SubscriptionPhase]] = {}
     rows = SubscriptionPhase.objects.filter(subscription__customer_id__in=customer_ids)
-    rows = rows.select_related("subscription").prefetch_related(
+    rows = rows.select_related("subscription").only(
+        *("version", "seats", "start_at", "end_at"),
+        *("subscription__customer", "subscription__trial_end_at"),
+    )
+    rows = rows.prefetch_related(
         Prefetch("version", PlanVersion.objects.select_related("plan").prefetch_related(RIGHTS))
     )
     for each in rows.order_by("start_at"):
