@@ -170,6 +170,13 @@ def _apply_paid(invoice: Invoice, *, found: Json, now: datetime) -> str:
         problem = f"Stripe calls it paid, but only {came_in} came in; the rest was settled there."
         collecting.quarantine(invoice.pk, problem=problem, now=now)
         return problem
+    if more := found.get("amount_overpaid"):
+        problem = (
+            f"{more} {found['currency']} more than was owed came in at Stripe, which keeps it on "
+            "the customer's balance there: refund it, or take it off the balance."
+        )
+        collecting.quarantine(invoice.pk, problem=problem, now=now)
+        return problem
     return "paid"
 
 

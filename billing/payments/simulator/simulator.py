@@ -195,6 +195,14 @@ class Simulator:
         with self._store.unit():
             refunds.fail(self._world, self._world.find("refund", identifier))
 
+    def overpay(self, invoice: str, amount: int) -> None:
+        """Let more come in for a paid invoice than was owed, by a transfer say."""
+        with self._store.unit():
+            found = self._world.find("invoice", invoice)
+            found["amount_overpaid"] += amount
+            self._store.put(found)
+            self._world.emit("invoice.overpaid", found)
+
     def clear_faults(self) -> None:
         """Disarm every fault."""
         self._faults.clear()

@@ -253,6 +253,18 @@ def test_what_a_credit_note_at_stripe_settled_is_for_an_operator(
     assert failed.status == "paid"
 
 
+def test_what_came_in_beyond_an_invoice_is_for_an_operator(
+    simulator: Simulator, customer: Customer, now: datetime, deliver: Deliver
+) -> None:
+    paid = a_paid_invoice(customer, now=now)
+    deliver()
+    simulator.overpay(str(paid.stripe_invoice), 500)
+    deliver()
+    paid.refresh_from_db()
+    assert (paid.status, paid.amount_paid, paid.push) == ("paid", 2_345, "quarantined")
+    assert "500 usd more than was owed" in paid.push_problem
+
+
 def test_a_new_name_is_told_to_stripe_once(
     simulator: Simulator, customer: Customer, now: datetime
 ) -> None:
