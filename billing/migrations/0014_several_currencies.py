@@ -5,11 +5,12 @@ from typing import ClassVar
 import django.db.models.deletion
 from django.db import migrations, models
 
-FORWARD = """
+OFFERS = """
 UPDATE metering_offer AS o SET currency = v.currency
   FROM billing_planversion AS v JOIN billing_plan AS p ON p.id = v.plan_id
- WHERE p.key = o.plan_key AND v.state = 'active';
-
+ WHERE p.key = o.plan_key AND v.state = 'active'
+"""
+FORWARD = """
 CREATE FUNCTION billing_refuse_unlike_planversion() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM billing_planversion AS base
@@ -92,5 +93,6 @@ class Migration(migrations.Migration):
             model_name='planversion',
             constraint=models.UniqueConstraint(condition=models.Q(('state', 'active')), fields=('plan', 'currency'), name='planversion_one_is_active_in_a_currency'),
         ),
+        migrations.RunSQL(OFFERS, migrations.RunSQL.noop),
         migrations.RunSQL(FORWARD, BACKWARD),
     ]
