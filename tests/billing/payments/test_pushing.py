@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from accounts.models import Customer
@@ -235,6 +238,40 @@ def test_without_a_stripe_nothing_is_pushed(
     assert push_due(now=now, limit=10) == 0
     invoice.refresh_from_db()
     assert invoice.next_push_at == now
+
+
+def test_an_operator_pushes_what_waits_and_sees_how_far_it_is(
+    simulator: Simulator, customer: Customer, now: datetime
+) -> None:
+    invoices = [a_pending_invoice(customer, now=now) for _ in range(21)]
+    told, progress = StringIO(), StringIO()
+    call_command("stripe", "push", "--json", stdout=told, stderr=progress)
+    assert json.loads(told.getvalue()) == {
+        "pushed": 21, "due": 0, "later": 0, "quarantined": 0,
+    }  # fmt: skip
+    assert progress.getvalue().splitlines()[0].startswith("20 pushed; 1 due")
+    assert {Invoice.objects.get(pk=each.pk).push for each in invoices} == {"pushed"}
+    told = StringIO()
+    call_command("stripe", "push", stdout=told, stderr=StringIO())
+    assert told.getvalue().startswith("0 pushed; 0 due")
+
+
+def test_what_does_not_get_there_is_told(
+    simulator: Simulator, customer: Customer, now: datetime
+) -> None:
+    invoice = a_pending_invoice(customer, amounts=(1,), now=now)
+    told = StringIO()
+    with pytest.raises(CommandError, match="Not all are there"):
+        call_command("stripe", "push", "--json", stdout=told, stderr=StringIO())
+    assert json.loads(told.getvalue())["quarantined"] == 1
+    assert Invoice.objects.get(pk=invoice.pk).push == "quarantined"
+
+
+def test_without_a_stripe_the_command_says_so(customer: Customer, now: datetime) -> None:
+    invoice = a_pending_invoice(customer, now=now)
+    with pytest.raises(CommandError, match="STRIPE_API_KEY"):
+        call_command("stripe", "push", stderr=StringIO())
+    assert Invoice.objects.get(pk=invoice.pk).push == "pending"
 
 
 def test_a_live_key_is_refused_while_debugging(
