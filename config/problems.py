@@ -186,6 +186,7 @@ PROBLEMS: dict[type[Exception], str] = {
     topping_up.AutoTopUpLoosened: "conflict",
     topping_up.TopUpRefused: "conflict",
     topping_up.TopUpUnderWay: "conflict",
+    topping_up.TopUpRepeated: "idempotency_key_reused",
     topping_up.TopUpUnknown: "not_found",
     drawing.WalletTooEmpty: "conflict",
     # What Stripe's side of billing refuses.

@@ -83,6 +83,11 @@ def fingerprint(request: Request) -> bytes:
     return made.digest()
 
 
+def request_key(*, caller: str, key: str) -> str:
+    """One name for the key of this caller, in 64 characters."""
+    return hashlib.sha256(f"{caller} {key}".encode()).hexdigest()
+
+
 def claim(*, caller: str, key: str, fingerprint: bytes, now: datetime) -> Claim | KeptAnswer:
     """Claim the key for this caller, or return the answer kept for it.
 

@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.api.authentication import Caller, CallerKind
-from accounts.api.idempotency import HEADER, Claim, KeptAnswer, claim, fingerprint
+from accounts.api.idempotency import HEADER, Claim, KeptAnswer, claim, fingerprint, request_key
 from accounts.api.paging import CursorPage
 from accounts.api.parsing import BODY_MAX, BodyTooLarge, JSONBody
 from accounts.api.serializing import NoQuery, read_body, read_query
@@ -70,6 +70,15 @@ class ManagementView(APIView):
         if not hasattr(self, "_now"):
             self._now = datetime.now(UTC)
         return self._now
+
+    @property
+    def request_key(self) -> str | None:
+        """Names this request and its repeats, where it has an Idempotency-Key.
+
+        For work that commits before its answer is kept: it is stored with the work.
+        """
+        key = self.request.headers.get(HEADER)
+        return None if key is None else request_key(caller=self.caller.id, key=key)
 
     def body(self, shape: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """The validated body."""

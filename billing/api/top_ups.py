@@ -97,7 +97,7 @@ class TopUpsOfCustomer(ManagementView):
     """A customer's top-ups."""
 
     scopes = {"GET": "invoices:read", "POST": "invoices:write"}
-    # Stripe is called between two commits; a repeat finds the one that is under way.
+    # Stripe is called between two commits; a repeat finds what was begun by its request key.
     one_transaction = False
 
     @describe("List a customer's top-ups", answer=TopUpShape, page=True)
@@ -111,7 +111,11 @@ class TopUpsOfCustomer(ManagementView):
         """Charge the customer's payment method for its wallet; `pending` where Stripe is away."""
         amount = self.body(NewTopUp)["amount"]
         top_up = topping_up.begin_top_up(
-            customer_of(reference).pk, amount=amount, actor=self.actor, now=self.now
+            customer_of(reference).pk,
+            amount=amount,
+            actor=self.actor,
+            request_key=self.request_key,
+            now=self.now,
         )
         return Response(TopUpShape(charge_at_once(top_up, now=self.now)).data, status=201)
 

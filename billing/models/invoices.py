@@ -55,6 +55,8 @@ class Invoice(Entity):
         "billing.Wallet", on_delete=models.PROTECT, null=True, related_name="top_ups"
     )
     automatic = models.BooleanField(default=False)  # a top-up that nobody asked for at the moment
+    # Names the request that asked for a top-up, and its repeats.
+    request_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001  (unique where set)
     number = models.CharField(max_length=40, unique=True, null=True)  # noqa: DJ001  (unique where set)
     status = models.CharField(max_length=13, choices=Status.choices, default=Status.DRAFT)
     push = models.CharField(max_length=11, choices=Push.choices, default=Push.NONE)
@@ -104,6 +106,11 @@ class Invoice(Entity):
                 fields=["wallet"],
                 condition=Q(status__in=["draft", "open"]),
                 name="invoice_one_top_up_under_way",
+            ),
+            models.UniqueConstraint(
+                fields=["customer", "request_key"],
+                condition=Q(request_key__isnull=False),
+                name="invoice_one_top_up_per_request",
             ),
             models.CheckConstraint(
                 condition=Q(wallet__isnull=True, automatic=False)

@@ -43,6 +43,10 @@ class TopUpRefused(Exception):
     """Nothing can be charged for a top-up now; the sentence says why and what to do."""
 
 
+class TopUpRepeated(Exception):
+    """A request is repeated with another amount."""
+
+
 class AutoTopUpLoosened(Exception):
     """A key in a program lets nothing more be charged: that takes a person."""
 
@@ -51,14 +55,25 @@ class TopUpUnknown(Exception):
     """No top-up of this customer has this id."""
 
 
-def begin_top_up(customer_id: int, *, amount: int, actor: str, now: datetime) -> Invoice:
+def begin_top_up(
+    customer_id: int, *, amount: int, actor: str, request_key: str | None = None, now: datetime
+) -> Invoice:
     """Charge the customer's payment method `amount` minor units for its wallet.
 
     The wallet, in the customer's currency, is made where there is none; it grows once the money
-    is in. Raises TopUpInvalid, TopUpUnderWay, TopUpRefused, CustomerUnknown.
+    is in. `request_key` names the request: a repeat gets the top-up that the first one began,
+    whatever became of it. Raises TopUpInvalid, TopUpUnderWay, TopUpRefused, TopUpRepeated,
+    CustomerUnknown.
     """
     with transaction.atomic():
         customer = lock_customer(customer_id)
+        if before := _begun_before(customer, request_key):
+            if before.total != amount:
+                raise TopUpRepeated(
+                    f"This Idempotency-Key has begun the top-up {before.public_id} of another "
+                    "amount: use a new key."
+                )
+            return before
         check_amount(amount, currency=customer.currency)
         _refuse_uncharged(customer)
         wallet = _wallet(customer, now=now)
@@ -67,7 +82,14 @@ def begin_top_up(customer_id: int, *, amount: int, actor: str, now: datetime) ->
             raise TopUpUnderWay(
                 f"The top-up {under_way.public_id} is under way: let it be paid, or cancel it."
             )
-        return _begin(wallet, amount=amount, automatic=False, actor=actor, now=now)
+        return _begin(
+            wallet,
+            amount=amount,
+            automatic=False,
+            actor=actor,
+            request_key=request_key,
+            now=now,
+        )
 
 
 def cancel_top_up(customer_id: int, *, top_up_id: int, actor: str, now: datetime) -> Invoice:
@@ -187,12 +209,21 @@ def _fill(wallet_id: int, *, now: datetime) -> bool:
     return True
 
 
-def _begin(wallet: Wallet, *, amount: int, automatic: bool, actor: str, now: datetime) -> Invoice:
+def _begin(
+    wallet: Wallet,
+    *,
+    amount: int,
+    automatic: bool,
+    actor: str,
+    request_key: str | None = None,
+    now: datetime,
+) -> Invoice:
     customer, end_at = wallet.customer, now + _MOMENT
     invoice = Invoice.objects.create(
         customer=customer,
         wallet=wallet,
         automatic=automatic,
+        request_key=request_key,
         currency=wallet.currency,
         period_start_at=now,
         period_end_at=end_at,
@@ -223,6 +254,12 @@ def _begin(wallet: Wallet, *, amount: int, automatic: bool, actor: str, now: dat
         now=now,
     )
     return invoice
+
+
+def _begun_before(customer: Customer, request_key: str | None) -> Invoice | None:
+    if request_key is None:
+        return None
+    return Invoice.objects.filter(customer=customer, request_key=request_key).first()
 
 
 def _wallet(customer: Customer, *, now: datetime) -> Wallet:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.models import AuditEntry, Customer
+from accounts.api.idempotency import ABANDONED_AFTER
+from accounts.models import AuditEntry, Customer, IdempotentRequest
 from billing.domain.top_ups import AutoTopUpTerms
 from billing.models import AutoTopUp, Invoice
 from billing.operations import collecting, topping_up
@@ -60,6 +61,27 @@ def test_an_operator_charges_a_top_up(
     answers = [operator.post(path, {"amount": 500}, **again).json() for _ in range(2)]
     assert answers[0] == answers[1]
     assert len(simulator.all("charge")) == 2
+
+
+@pytest.mark.parametrize("lost", ["killed", "answered 500"])
+def test_a_request_whose_answer_was_lost_charges_once(
+    simulator: Simulator, operator: Caller, customer: Customer, lost: str
+) -> None:
+    path, key = f"/customers/{customer.public_id}/top-ups", {"Idempotency-Key": "once"}
+    first = operator.post(path, {"amount": 500}, **key).json()
+    claims = IdempotentRequest.objects.all()
+    if lost == "killed":  # the claim is committed, its answer is not
+        claims.update(status=None, body=None, created_at=datetime.now(UTC) - ABANDONED_AFTER)
+    else:
+        claims.delete()
+    again = operator.post(path, {"amount": 500}, **key)
+    assert (again.status_code, again.json()) == (201, first)
+    claims.delete()
+    other = operator.post(path, {"amount": 600}, **key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert first["id"] in other.json()["detail"]
+    assert [each["amount"] for each in simulator.all("charge")] == [500]
+    assert Invoice.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,23 @@ class TestByHand:
         paid(first)
         assert begin(customer).number == "TU-000002"
 
+    def test_a_repeated_request_gets_the_top_up_that_it_began(self, customer: Customer) -> None:
+        def ask(amount: int = 2_500, *, key: str = "k1") -> Invoice:
+            return topping_up.begin_top_up(
+                customer.pk, amount=amount, actor=ACTOR, request_key=key, now=NOW
+            )
+
+        first = ask()
+        assert ask() == first  # under way
+        declined(pushed(first))
+        assert (ask(), ask().status) == (first, "void")
+        with pytest.raises(topping_up.TopUpRepeated, match=first.public_id):
+            ask(2_600)
+        assert Invoice.objects.count() == 1
+        assert ask(key="k2") != first
+        with pytest.raises(IntegrityError, match="per_request"), transaction.atomic():
+            Invoice.objects.filter(request_key="k2").update(request_key="k1")
+
     def test_what_cannot_be_charged_is_refused(self, customer: Customer) -> None:
         with pytest.raises(TopUpInvalid, match=r"at least \$0.50"):
             begin(customer, 49)
