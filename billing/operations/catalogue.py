@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 
 from accounts.operations.auditing import audit
 from billing.domain.curves import curve
@@ -108,9 +107,8 @@ def activate(version_id: int, *, actor: str, now: datetime) -> PlanVersion:
     """
     with transaction.atomic():
         _locked(PlanVersion.objects.values_list("plan_id", flat=True).get(pk=version_id))
-        version = PlanVersion.objects.select_related("plan").get(
-            Q(pk=version_id, base=None) | Q(further__pk=version_id)
-        )
+        named = PlanVersion.objects.get(pk=version_id)
+        version = PlanVersion.objects.select_related("plan").get(pk=named.sold_id)
         if version.state != State.ACTIVE:
             _activate(version, actor=actor, now=now)
     return version

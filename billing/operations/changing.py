@@ -16,12 +16,19 @@ from django.db import transaction
 from accounts.operations.auditing import audit
 from billing.domain.invoices import InvoiceDraft
 from billing.domain.periods import Interval, Period
-from billing.domain.plan_changes import ChangeTiming, ChangeWhen, PlanTerms, change_timing
+from billing.domain.plan_changes import (
+    ChangeTiming,
+    ChangeWhen,
+    PlanChangeRefused,
+    PlanTerms,
+    change_timing,
+    is_upgrade,
+)
 from billing.domain.subscriptions import SubscriptionStatus
 from billing.models import PlanVersion, Subscription
 from billing.operations.closing import begin_period, close_subscription_now, enter_version
 from billing.operations.following import begin_if_payable
-from billing.operations.subscribing import instant, load, next_instant
+from billing.operations.subscribing import SHORTEST_PHASE, load, next_instant
 from billing.queries.catalogue import active_version
 from billing.queries.payment_methods import has_payment_method, needs_payment_method
 from billing.queries.peers import Peers
@@ -107,7 +114,7 @@ def period_under(
         return InvoiceDraft(subscription.version.currency, period, ())
     at = subscription.current_end_at
     if version is not None and when is ChangeWhen.NOW:
-        at = next_instant(subscription, now=now)
+        at = _takes_over_at(subscription, version=version, now=now)
     return _invoice_with(
         subscription, version=version or subscription.version, at=at, restarts=False
     )
@@ -125,7 +132,7 @@ def preview_change(
         restarts = timing.when is ChangeWhen.NOW and _restarts(subscription, version=version)
         at = subscription.current_end_at
         if timing.when is ChangeWhen.NOW:
-            at = next_instant(subscription, now=now)
+            at = _takes_over_at(subscription, version=version, now=now)
         return ChangePreview(
             when=timing.when,
             effective_at=at,
@@ -197,6 +204,25 @@ def _restarts(subscription: Subscription, *, version: PlanVersion) -> bool:
     return other and subscription.status not in _NOTHING_DUE_YET
 
 
+def _takes_over_at(subscription: Subscription, *, version: PlanVersion, now: datetime) -> datetime:
+    """From when on a change that is asked for now holds; never later than now, since the gate
+    admits by the new plan at once, and what it admits must be billed by the same.
+
+    A dearer plan takes the place of one that was taken in this very second. Raises
+    PlanChangeRefused for another, which cannot: whoever took a plan has it for a second.
+    """
+    at = next_instant(subscription, now=now)
+    if at <= now or subscription.status in _NOTHING_DUE_YET:
+        return at
+    dearer = is_upgrade(
+        _terms(subscription.version, seats=subscription.seats),
+        new=_terms(version, seats=subscription.seats),
+    )
+    if not dearer or at - SHORTEST_PHASE > now:
+        raise PlanChangeRefused("The plan was changed in this very second: wait for the next.")
+    return at - SHORTEST_PHASE
+
+
 def _require_payment_method(subscription: Subscription, *, version: PlanVersion) -> None:
     if subscription.status in _NOTHING_DUE_YET:
         return
@@ -208,13 +234,11 @@ def _require_payment_method(subscription: Subscription, *, version: PlanVersion)
 
 
 def _change_now(subscription: Subscription, *, version: PlanVersion, now: datetime) -> datetime:
-    at = next_instant(subscription, now=now)
+    at = _takes_over_at(subscription, version=version, now=now)
     restarts = _restarts(subscription, version=version)
     if restarts:
         close_subscription_now(subscription, at=at, now=now)
-        # Where the change waits for the next second, the new windows begin with this one: what is
-        # used in between is used of them, not of windows that were over before.
-        subscription.anchor_at = min(at, instant(now))
+        subscription.anchor_at = at
     enter_version(subscription, version=version, at=at)
     if restarts or subscription.status == Status.INCOMPLETE:
         begin_period(subscription, at=at)

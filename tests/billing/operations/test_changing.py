@@ -31,8 +31,14 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 NOW_, LATER = ChangeWhen.NOW, ChangeWhen.PERIOD_END
 
 
-def to(subscription_id: int, version: PlanVersion, when: ChangeWhen | None = None) -> None:
-    changing.change_plan(subscription_id, plan=version.plan.key, when=when, actor=ACTOR, now=NOW)
+def to(
+    subscription_id: int,
+    version: PlanVersion,
+    when: ChangeWhen | None = None,
+    *,
+    now: datetime = NOW,
+) -> None:
+    changing.change_plan(subscription_id, plan=version.plan.key, when=when, actor=ACTOR, now=now)
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ def test_downgrade_now_gives_nothing_back(free: PlanVersion, pro: PlanVersion) -
 
 def test_going_to_and_fro_costs_as_much_as_staying(free: PlanVersion, pro: PlanVersion) -> None:
     subscription = a_subscription(free)
-    for version in (pro, free, pro, free):
-        to(subscription.id, version, NOW_)
+    for seconds, version in enumerate((pro, free, pro, free)):
+        to(subscription.id, version, NOW_, now=NOW + timedelta(seconds=seconds))
     assert amounts(bill(subscription, now=NOVEMBER + DAY)) == [("fee", 2_100)]
     assert checking.broken_invariants(now=NOVEMBER + DAY) == []
 
@@ -177,7 +183,9 @@ def test_other_interval_ends_the_period_in_full_and_begins_its_own(pro: PlanVers
     assert amounts(bill(changed, now=NOW + DAY)) == [("fee", 3_100)]
     assert SubscriptionPhase.objects.count() == 2
 
-    to(subscription.id, yearly, NOW_)  # within the second in which the period began
+    with pytest.raises(PlanChangeRefused, match="wait for the next"):
+        to(subscription.id, yearly, NOW_)  # within the second in which the period began
+    to(subscription.id, yearly, NOW_, now=NOW + timedelta(seconds=1))
     assert fresh(subscription).current_start_at == NOW
     assert amounts(bill(changed, now=NOW.replace(year=2027) + DAY)) == [("fee", 90_000)]
     assert amounts(bill(changed, now=NOW.replace(year=2028) + DAY)) == [("fee", 30_000)]

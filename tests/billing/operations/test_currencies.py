@@ -173,15 +173,21 @@ def test_an_active_version_keeps_its_currencies_too(meter: Meter) -> None:
 
 def test_a_draft_goes_on_sale_in_all_its_currencies(meter: Meter) -> None:
     old = sold(meter)
-    terms = VersionTerms(fee=2_500, prices={"eur": {"fee": 2_200}})
+    terms = VersionTerms(fee=2_500, prices={"eur": {"fee": 2_200}, "gbp": {"fee": 1_900}})
     draft = catalogue.new_version(old.plan_id, terms=terms, actor=ACTOR, now=NOW)
-    euro = draft.further.get()
-    catalogue.activate(euro.id, actor=ACTOR, now=NOW)  # named by any of its rows
-    assert {each.currency: each.fee for each in plans_on_sale()} == {"usd": 2_500, "eur": 2_200}
+    euro = draft.further.get(currency="eur")
+    for named in (draft, euro):  # any of its rows
+        catalogue.activate(named.id, actor=ACTOR, now=NOW)
+    assert {each.currency: each.fee for each in plans_on_sale()} == {
+        "usd": 2_500,
+        "eur": 2_200,
+        "gbp": 1_900,
+    }
     assert [each.fee for each in plans_on_sale(currency="eur")] == [2_200]
     assert set(Offer.objects.values_list("plan_key", "currency")) == {
         ("pro", "usd"),
         ("pro", "eur"),
+        ("pro", "gbp"),
     }
     assert str(fresh(euro)) == "Pro v2 in eur"
     with pytest.raises(CurrencyUnfit):
