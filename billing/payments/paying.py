@@ -84,6 +84,9 @@ def retry_failed_invoices(row: StripeCustomer, *, now: datetime) -> int:
     tried = 0
     for invoice in failed.order_by("period_start_at"):
         reason = mirroring.failure(mirroring.refresh(invoice, now=now))
+        invoice.refresh_from_db()  # a top-up that was declined is over by now
+        if invoice.status != Invoice.Status.OPEN:
+            continue
         if reason is None or reason.payment_method == row.payment_method:
             continue
         pay_invoice_now(invoice, payment_method=row.payment_method, now=now)

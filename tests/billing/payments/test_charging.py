@@ -223,6 +223,19 @@ def test_another_card_is_tried_on_what_waited_to_be_confirmed(
     assert (top_up.status, charges(simulator)) == ("paid", [2_500])
 
 
+def test_another_card_is_not_tried_on_what_was_declined_unheard(
+    simulator: Simulator, customer: Customer, now: datetime
+) -> None:
+    give_card(customer, test_card=DECLINED, now=now)
+    top_up = begin(customer, now=now)
+    simulator.fault("drop_after", method="POST", path="/v1/invoices/*/pay", times=3)
+    assert charging.charge_at_once(top_up, now=now).status == "open"
+    give_card(customer, now=now)
+    assert paying.retry_failed_invoices(StripeCustomer.objects.get(), now=now) == 0
+    top_up.refresh_from_db()
+    assert (top_up.status, charges(simulator)) == ("void", [])
+
+
 def test_without_a_card_by_the_time_it_is_charged_it_fails(
     simulator: Simulator, payer: Customer, now: datetime
 ) -> None:
