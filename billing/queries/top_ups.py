@@ -14,7 +14,7 @@ from accounts.models import Customer
 from billing.domain.money import CURRENCIES
 from billing.domain.steps import StepKind
 from billing.domain.top_ups import month_of
-from billing.models import AutoTopUp, Invoice, StripeStep, Wallet
+from billing.models import AutoTopUp, Invoice, StripeStep, Subscription, Wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +97,29 @@ def _why(stopped_by: Invoice) -> str:
 
 def running_low() -> QuerySet[AutoTopUp]:
     """The settings of wallets that hold less than their threshold and may be topped up by
-    themselves as far as the row says; those looked at longest ago first."""
+    themselves as far as the row says; those looked at longest ago first. Whoever has left, or
+    is not known to Stripe, is not charged any more."""
     places = [
         When(wallet__currency=each.code, then=Value(10**each.exponent))
         for each in CURRENCIES.values()
         if each.exponent != 2
     ]
     open_ones = Invoice.objects.filter(wallet=OuterRef("wallet"), status__in=UNDER_WAY)
+    subscribed = Subscription.objects.filter(customer=OuterRef("wallet__customer")).exclude(
+        status=Subscription.Status.CANCELED
+    )
     return (
         AutoTopUp.objects.alias(
             held=F("wallet__balance") * Case(*places, default=Value(100), output_field=_EXACT)
         )
         .filter(
             ~Exists(open_ones),
+            Exists(subscribed),
             enabled=True,
             suppressed_at=None,
             held__lt=F("threshold"),
             wallet__customer__suspended_at=None,
+            wallet__customer__stripe__isnull=False,
             wallet__customer__stripe__deleted_at=None,
             wallet__customer__stripe__held_at=None,
         )

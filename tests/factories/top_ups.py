@@ -22,7 +22,21 @@ def begin(customer: Customer, amount: int = 2_500, *, now: datetime = NOW) -> In
 def automatic(
     customer: Customer, terms: AutoTopUpTerms = TERMS, *, now: datetime = NOW
 ) -> AutoTopUp:
+    """Terms of a customer who is subscribed: others are not topped up by themselves."""
+    subscribed(customer, now=now)
     return topping_up.set_auto_top_up(customer.pk, terms=terms, actor=ACTOR, now=now)
+
+
+def subscribed(customer: Customer, *, now: datetime = NOW) -> None:
+    """Subscribe the customer to something free, unless it is subscribed."""
+    if not customer.subscriptions.exclude(status="canceled").exists():
+        free = a_plan(fee=0, currency=customer.currency)
+        a_subscription(free, customer=customer, card=False, start_at=now, now=now)
+
+
+def leave(customer: Customer) -> None:
+    """End what the customer is subscribed to."""
+    customer.subscriptions.update(status="canceled")
 
 
 def due(now: datetime = NOW) -> int:
@@ -44,7 +58,8 @@ def declined(top_up: Invoice, *, now: datetime = NOW) -> Invoice:
 
 
 def spend(customer: Customer, amount: int) -> None:
-    """Draw on the wallet as an invoice would."""
+    """Draw on the wallet as an invoice would, of another subscription from now on."""
+    leave(customer)
     invoice = bill(a_subscription(a_plan(fee=amount), customer=customer, card=False), now=NOW)
     assert invoice.status == "paid"
 

@@ -19,6 +19,7 @@ from tests.billing.api.conftest import Caller
 from tests.billing.payments.conftest import running_simulator, simulator
 from tests.factories.accounts import a_customer, an_api_key, bearer
 from tests.factories.payments import give_card
+from tests.factories.top_ups import subscribed
 
 __all__ = ["running_simulator", "simulator"]
 
@@ -141,6 +142,8 @@ def test_an_operator_sets_automatic_top_ups(
     assert (refused.status_code, refused.json()["param"]) == (422, "monthly_cap")
 
     now = datetime.now(UTC)
+    assert topping_up.top_up_due(now=now, limit=1) == 0  # not subscribed to anything
+    subscribed(customer, now=now)
     assert topping_up.top_up_due(now=now, limit=1) == 1
     top_up = Invoice.objects.get()
     collecting.mark_payment_failed(top_up.pk, attempt=1, code="card_declined", now=now)

@@ -37,7 +37,7 @@ from billing.queries.invoices import open_invoices
 from billing.queries.ledger import account_balance
 from billing.queries.top_ups import auto_top_up_view, topped_up_in_month
 from tests.factories.accounts import a_customer
-from tests.factories.billing import ACTOR, a_plan, a_subscription, bill, fresh, give_card
+from tests.factories.billing import ACTOR, a_subscription, bill, fresh, give_card
 from tests.factories.top_ups import (
     NOW,
     automatic,
@@ -45,9 +45,11 @@ from tests.factories.top_ups import (
     begin,
     declined,
     due,
+    leave,
     paid,
     pushed,
     spend,
+    subscribed,
 )
 
 pytestmark = pytest.mark.django_db
@@ -62,11 +64,7 @@ def customer() -> Customer:
 
 def move_to_zero(customer: Customer) -> None:
     """Take everything out, as invoices would in time."""
-    amount = int(balance(customer) * 100)
-    spend_subscription = a_subscription(a_plan(fee=amount), customer=customer, card=False)
-    invoice = bill(spend_subscription, now=NOW)
-    assert invoice.status == "paid"
-    Subscription.objects.filter(pk=spend_subscription.pk).update(status="canceled")
+    spend(customer, int(balance(customer) * 100))
 
 
 class TestByHand:
@@ -305,6 +303,17 @@ class TestAutomatic:
         suspend_customer(customer.pk, reason="x", actor=ACTOR, now=NOW)
         assert due() == 0
         assert not Invoice.objects.exists()
+
+    def test_who_has_left_is_not_charged_any_more(self, customer: Customer) -> None:
+        settings = automatic(customer)
+        leave(customer)
+        assert (due(), topping_up._fill(settings.pk, now=NOW)) == (0, False)
+        subscribed(customer)
+        StripeCustomer.objects.all().delete()
+        assert due() == 0
+        assert not Invoice.objects.filter(wallet__isnull=False).exists()
+        give_card(customer)
+        assert due() == 1
 
     def test_nothing_is_charged_while_a_payment_is_disputed(self, customer: Customer) -> None:
         top_up = paid(pushed(begin(customer)))

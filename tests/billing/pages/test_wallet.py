@@ -16,6 +16,7 @@ from billing.payments.pushing import push_due
 from billing.payments.simulator import Simulator
 from tests.factories.accounts import a_customer
 from tests.factories.payments import give_card
+from tests.factories.top_ups import subscribed
 
 PAGE = "/portal/wallet"
 TERMS = {"threshold": "10", "amount": "20", "monthly_cap": "50", "do": "set"}
@@ -89,6 +90,7 @@ def test_automatic_top_ups_are_switched_on_stopped_and_on_again(
     browser: Client, simulator: Simulator, customer: Customer, now: datetime
 ) -> None:
     give_card(customer, test_card="pm_card_chargeCustomerFail", now=now)
+    subscribed(customer, now=now)
     page = send(browser, **TERMS)
     assert "Automatic top-ups are switched on." in page
     assert "$0.00 of $50.00 charged automatically this month." in page

@@ -24,6 +24,7 @@ from billing.payments.simulator import Simulator, enter_card
 from tests.factories.billing import ACTOR
 from tests.factories.payments import give_card
 from tests.factories.threads import at_once
+from tests.factories.top_ups import subscribed
 
 pytestmark = pytest.mark.django_db
 DECLINED = "pm_card_chargeCustomerFail"
@@ -44,6 +45,7 @@ def begin(customer: Customer, *, amount: int = 2_500, now: datetime) -> Invoice:
 
 
 def automatic(customer: Customer, *, now: datetime) -> AutoTopUp:
+    subscribed(customer, now=now)
     return topping_up.set_auto_top_up(customer.pk, terms=TERMS, actor=ACTOR, now=now)
 
 

@@ -35,6 +35,7 @@ from tests.factories.accounts import a_customer
 from tests.factories.billing import a_plan, a_subscription, calls
 from tests.factories.metering import make_meter, report
 from tests.factories.payments import give_card
+from tests.factories.top_ups import subscribed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.proof]
 ROOT = Path(__file__).resolve().parents[3]
@@ -145,6 +146,7 @@ class Prepaid:
     def one_more(self) -> Customer:
         customer = a_customer()
         give_card(customer, now=CLOSED_AT)
+        subscribed(customer, now=CLOSED_AT)
         amount = FEE + len(self.owed) + 1
         terms = AutoTopUpTerms(threshold=500, amount=amount, monthly_cap=2 * amount)
         set_auto_top_up(customer.pk, terms=terms, actor="opk_test", now=CLOSED_AT)
