@@ -12,8 +12,10 @@ from pytest_django import Settings
 from accounts.models import Customer
 from billing.payments import client, inbox
 from billing.payments.simulator import Simulator
+from tests.billing.payments.taxing import ACTIVE, live_in
 from tests.contract.stripe_schema import SchemaCheckedClient, schema_available
 from tests.factories.accounts import a_customer
+from tests.factories.payments import give_card
 
 Deliver = Callable[[], int]
 
@@ -64,3 +66,18 @@ def deliver(simulator: Simulator, now: datetime) -> Deliver:
         return inbox.process_pending(now=datetime.now(UTC), limit=1_000)
 
     return all_of_them
+
+
+@pytest.fixture
+def taxed(simulator: Simulator, settings: Settings) -> None:
+    """20 % on whatever is sold to whoever has an address."""
+    settings.STRIPE_TAX = True
+    simulator.set_up(tax=ACTIVE)
+
+
+@pytest.fixture
+def placed(customer: Customer, now: datetime) -> Customer:
+    """A customer in Berlin with a card."""
+    live_in(customer, now=now)
+    give_card(customer, now=now)
+    return customer

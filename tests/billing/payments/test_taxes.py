@@ -9,67 +9,32 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
 from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import AuditEntry, Customer
 from billing.documents.facts import invoice_document
 from billing.domain.ledger import Account
-from billing.domain.taxes import InvoiceTax, TaxRow
-from billing.models import BillingDetails, Invoice, StripeCustomer, StripeStep
+from billing.models import BillingDetails, Invoice
 from billing.operations import checking, collecting
 from billing.operations.billing_details import BillingDetailsInvalid, set_billing_details
-from billing.operations.taxing import await_tax
-from billing.payments import customers
 from billing.payments.checking import checks
 from billing.payments.pushing import push_due
 from billing.payments.reconciling import compare
 from billing.payments.simulator import Simulator
 from billing.queries.explanations import explained
-from billing.queries.invoices import open_invoices
-from billing.queries.ledger import account_balance
 from billing.queries.reports import invoice_line_rows
 from tests.billing.pages.conftest import signed_in
 from tests.billing.payments.asserting import stripe_invoice_of
+from tests.billing.payments.taxing import ACTIVE, DAY, DEFAULTS, balance, live_in, of_october
 from tests.factories.accounts import Api, a_customer, a_member, an_api_key, operator
 from tests.factories.billing import ACTOR, START, a_plan, a_subscription, bill, fresh
 from tests.factories.payments import a_pending_invoice, give_card
 
-pytestmark = pytest.mark.django_db
-DAY = timedelta(days=1)
-DEFAULTS = {"provider": "stripe", "tax_behavior": None, "tax_code": None}
-ACTIVE = {"status": "active", "defaults": DEFAULTS | {"tax_behavior": "exclusive"}}
-BERLIN = {"line1": "Allee 1", "postal_code": "10115", "city": "Berlin", "country": "DE"}
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("taxed")]
+
+
 CREATE, FINALIZE = "/v1/invoices", "/v1/invoices/*/finalize"
-
-
-@pytest.fixture(autouse=True)
-def taxed(simulator: Simulator, settings: Settings) -> None:
-    """20 % on whatever is sold to whoever has an address."""
-    settings.STRIPE_TAX = True
-    simulator.set_up(tax=ACTIVE)
-
-
-@pytest.fixture
-def placed(customer: Customer, now: datetime) -> Customer:
-    """A customer in Berlin with a card."""
-    live_in(customer, now=now)
-    give_card(customer, now=now)
-    return customer
-
-
-def live_in(customer: Customer, *, now: datetime, **more: str) -> None:
-    set_billing_details(customer.id, details=BERLIN | more, actor=ACTOR, now=now)
-
-
-def balance(customer: Customer, account: Account) -> int:
-    return account_balance(customer.id, account=account, currency="usd")
-
-
-def of_october(customer: Customer, now: datetime) -> Invoice:
-    """An issued, posted invoice of $20, whose push is due."""
-    return bill(a_subscription(a_plan(), customer=customer, card=False), now=now)
 
 
 def test_tax_comes_on_top_is_booked_and_paid(
@@ -246,149 +211,6 @@ class TestNoAddress:
         live_in(customer, now=now)
         assert push_due(now=now, limit=5) == 0
         assert fresh(invoice).push == "quarantined"
-
-
-class TestTelling:
-    """Address, tax status and tax id, through the step log, when they change."""
-
-    def test_what_changes_is_told_once(
-        self, simulator: Simulator, placed: Customer, now: datetime
-    ) -> None:
-        live_in(placed, now=now + DAY, tax_id="DE 123456789")
-        assert customers.tell_changes(now=now, limit=5) == 1
-        assert customers.tell_changes(now=now, limit=5) == 0
-        (there,) = simulator.all("customer")
-        assert (there["address"]["country"], there["address"]["postal_code"]) == ("DE", "10115")
-        assert [(t["type"], t["value"]) for t in simulator.all("tax_id")] == [
-            ("eu_vat", "DE123456789")
-        ]
-        kinds = set(StripeStep.objects.values_list("kind", flat=True))
-        assert {"customer_details", "tax_id"} <= kinds
-
-    def test_another_tax_id_takes_its_place_and_none_takes_it_away(
-        self, simulator: Simulator, placed: Customer, now: datetime
-    ) -> None:
-        for place, tax_id in enumerate(("DE111111111", "DE222222222", "")):
-            live_in(placed, now=now + (place + 1) * DAY, tax_id=tax_id)
-            assert customers.tell_changes(now=now + place * DAY, limit=5) == 1
-            held = [each["value"] for each in simulator.all("tax_id")]
-            assert held == ([tax_id] if tax_id else [])
-
-    def test_a_tax_id_that_stripe_does_not_take_keeps_nothing_else_back(
-        self, simulator: Simulator, placed: Customer, now: datetime
-    ) -> None:
-        live_in(placed, now=now + DAY, tax_id="X")
-        customers.tell_changes(now=now, limit=5)
-        assert simulator.all("tax_id") == []
-        assert simulator.all("customer")[0]["address"]["country"] == "DE"
-        assert customers.tell_changes(now=now + DAY, limit=5) == 0
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        assert fresh(invoice).tax_added == 400
-
-    def test_who_was_at_stripe_before_is_told_once_tax_is_turned_on(
-        self, simulator: Simulator, settings: Settings, customer: Customer, now: datetime
-    ) -> None:
-        settings.STRIPE_TAX = False
-        give_card(customer, now=now)
-        live_in(customer, now=now)
-        assert customers.tell_changes(now=now, limit=5) == 0
-        settings.STRIPE_TAX = True
-        assert customers.tell_changes(now=now, limit=5) == 1
-        assert simulator.all("customer")[0]["address"]["city"] == "Berlin"
-        assert StripeCustomer.objects.get().told_details_at == now
-
-    def test_what_is_erased_here_goes_there_too(
-        self, simulator: Simulator, settings: Settings, placed: Customer, now: datetime
-    ) -> None:
-        live_in(placed, now=now + DAY, tax_id="DE123456789")
-        customers.tell_changes(now=now, limit=5)
-        settings.STRIPE_TAX = False
-        BillingDetails.objects.all().delete()
-        assert customers.tell_changes(now=now + DAY, limit=5) == 1
-        assert customers.tell_changes(now=now + DAY, limit=5) == 0
-        assert not any((simulator.all("customer")[0]["address"] or {}).values())
-        assert simulator.all("tax_id") == []
-
-    def test_nothing_is_told_where_stripe_computes_no_tax(
-        self, simulator: Simulator, settings: Settings, placed: Customer, now: datetime
-    ) -> None:
-        settings.STRIPE_TAX = False
-        live_in(placed, now=now + DAY, city="Potsdam")
-        assert customers.tell_changes(now=now, limit=5) == 0
-        assert simulator.all("customer")[0]["address"]["city"] == "Berlin"
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        invoice.refresh_from_db()
-        assert (invoice.total_with_tax, invoice.taxed_at, invoice.tax_status) == (2_000, None, "")
-
-
-class TestKeeping:
-    def test_the_tax_is_written_once(self, placed: Customer, now: datetime) -> None:
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        changes: list[dict[str, Any]] = [{"tax_added": 1}, {"taxes": []}]
-        for change in (*changes, {"taxed_at": None, "tax_added": 0}):
-            with pytest.raises(IntegrityError, match="cannot change"), transaction.atomic():
-                Invoice.objects.filter(pk=invoice.pk).update(**change)
-        collecting.mark_pushed(invoice.pk, stripe_invoice="in_x", now=now)
-        assert fresh(invoice).tax_added == 400
-
-    def test_what_is_heard_again_or_too_late_changes_nothing(
-        self, placed: Customer, now: datetime
-    ) -> None:
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        other = InvoiceTax((TaxRow(1, 5, included=False, reason=""),))
-        collecting.mark_pushed(
-            invoice.pk, stripe_invoice="in_x", tax=other, tax_status="complete", now=now
-        )
-        await_tax(invoice.pk, status="failed", problem="Late.", until=now, now=now)
-        invoice.refresh_from_db()
-        assert (invoice.tax_added, invoice.tax_status, invoice.push) == (400, "complete", "pushed")
-        assert balance(placed, Account.TAX) == -400
-
-    def test_part_of_it_paid_is_still_owed(self, placed: Customer, now: datetime) -> None:
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        collecting.mark_paid(invoice.pk, amount_paid=2_000, reference="pi_1", now=now)
-        invoice.refresh_from_db()
-        assert (invoice.status, invoice.amount_due) == ("open", 400)
-        assert list(open_invoices(placed.id)) == [invoice]
-
-    def test_voiding_takes_the_tax_back(self, placed: Customer, now: datetime) -> None:
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        collecting.void(invoice.pk, now=now)
-        for account in (Account.RECEIVABLE, Account.REVENUE, Account.TAX):
-            assert balance(placed, account) == 0
-
-    def test_giving_up_writes_all_of_it_off(self, placed: Customer, now: datetime) -> None:
-        invoice = of_october(placed, now)
-        push_due(now=now, limit=5)
-        collecting.mark_uncollectible(invoice.pk, now=now)
-        assert balance(placed, Account.WRITE_OFF) == 2_400
-        assert balance(placed, Account.RECEIVABLE) == 0
-
-    def test_another_total_at_stripe_is_for_an_operator(
-        self, simulator: Simulator, placed: Customer, now: datetime
-    ) -> None:
-        invoice = of_october(placed, now)
-        simulator.fault("wrong_total", method="POST", path="/v1/invoices/*/add_lines")
-        push_due(now=now, limit=5)
-        invoice.refresh_from_db()
-        assert (invoice.push, invoice.taxed_at) == ("quarantined", None)
-        assert "total: ours 2000, Stripe's 2001" in invoice.push_problem
-
-    def test_an_invoice_that_is_not_pushed_has_no_tax(
-        self, placed: Customer, now: datetime
-    ) -> None:
-        subscription = a_subscription(a_plan(), customer=placed, card=False, collection="manual")
-        invoice = bill(subscription, now=now)
-        assert push_due(now=now, limit=5) == 0
-        collecting.mark_paid_manually(invoice.pk, reference="wire", actor=ACTOR, now=now)
-        invoice.refresh_from_db()
-        assert (invoice.status, invoice.amount_paid, invoice.tax) == ("paid", 2_000, 0)
 
 
 class TestShowing:
