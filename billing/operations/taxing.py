@@ -9,7 +9,7 @@ from django.db import transaction
 from billing.domain import ledger
 from billing.domain.taxes import InvoiceTax
 from billing.models import Invoice
-from billing.operations.invoice_moves import audit_invoice, load_invoice, post_once
+from billing.operations.invoice_moves import audit_invoice, is_void, load_invoice, post_once
 
 LOCATION_MISSING = "requires_location_inputs"  # Stripe's word
 
@@ -17,9 +17,10 @@ LOCATION_MISSING = "requires_location_inputs"  # Stripe's word
 def take_tax(invoice: Invoice, *, tax: InvoiceTax, status: str, now: datetime) -> None:
     """Keep what Stripe charges as tax and post it; the caller has locked the invoice and saves it.
 
-    What was taken before stays: later reports change nothing.
+    What was taken before stays: later reports change nothing. A void invoice owes no tax: nothing
+    is taken. One that was written off has the tax that comes on top of it written off as well.
     """
-    if invoice.taxed_at is not None:
+    if invoice.taxed_at is not None or is_void(invoice):
         return
     invoice.tax_added, invoice.tax_included = tax.added, tax.included
     invoice.taxes, invoice.taxed_at, invoice.tax_status = tax.to_json(), now, status[:50]
@@ -28,6 +29,9 @@ def take_tax(invoice: Invoice, *, tax: InvoiceTax, status: str, now: datetime) -
             added=tax.added, included=tax.included, currency=invoice.currency
         )
         post_once(invoice, posting, now=now)
+    if tax.added and invoice.status == Invoice.Status.UNCOLLECTIBLE:
+        written_off = ledger.write_off(tax.added, currency=invoice.currency)
+        post_once(invoice, written_off, part=":tax", now=now)
     changes = {"added": tax.added, "included": tax.included, "status": status}
     audit_invoice(invoice, "invoice.taxed", changes=changes, now=now)
 
