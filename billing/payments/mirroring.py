@@ -115,10 +115,11 @@ def sweep(*, now: datetime, limit: int) -> int:
 
 
 def failure(found: Json) -> Failure | None:
-    """Why an open invoice's last attempt failed; None where none was made."""
-    if not found.get("attempt_count"):
-        return None
+    """Why an open invoice's last attempt failed; None where none was made, or where the bank has
+    not said yet (a debit is `processing` for days)."""
     intent = _intent(found)
+    if not found.get("attempt_count") or intent.get("status") == "processing":
+        return None
     error = intent.get("last_payment_error") or {}
     method = error.get("payment_method") or intent.get("payment_method") or {}
     code = error.get("decline_code") or error.get("code") or "payment_failed"
