@@ -88,8 +88,7 @@ def change_customer(
     """
     _checked(changes.get("external_id"))
     with transaction.atomic():
-        bump(customer_id)
-        customer = Customer.objects.get(pk=customer_id)
+        customer = _locked(customer_id)
         made = {
             field: [getattr(customer, field), value]
             for field, value in changes.items()
@@ -124,12 +123,21 @@ def resume_customer(customer_id: int, *, actor: str, now: datetime) -> Customer:
     return _set_suspended(customer_id, suspended_at=None, reason="", actor=actor, now=now)
 
 
+def _locked(customer_id: int) -> Customer:
+    """The customer, its row locked and then its version raised: billing takes them in this order.
+
+    Raises CustomerUnknown.
+    """
+    Customer.objects.select_for_update(no_key=True).filter(pk=customer_id).first()
+    bump(customer_id)
+    return Customer.objects.get(pk=customer_id)
+
+
 def _set_suspended(
     customer_id: int, *, suspended_at: datetime | None, reason: str, actor: str, now: datetime
 ) -> Customer:
     with transaction.atomic():
-        bump(customer_id)
-        customer = Customer.objects.get(pk=customer_id)
+        customer = _locked(customer_id)
         if (customer.suspended_at is None) == (suspended_at is None):
             return customer
         customer.suspended_at = suspended_at

@@ -7,11 +7,11 @@ subscription first catches up with the clock, so that it never matters how late 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from accounts.operations.auditing import audit
 from billing.domain.periods import Interval, first_period
@@ -19,7 +19,7 @@ from billing.domain.subscriptions import SubscriptionEvent
 from billing.domain.trials import TrialOutcome
 from billing.models import Invoice, PlanVersion, Subscription, SubscriptionPhase
 from billing.operations.drafting import draft_period, draft_periods
-from billing.operations.locking import in_batches
+from billing.operations.locking import in_batches, in_order
 from billing.operations.provisioning import advance_status, provision
 from billing.operations.rewriting import rewrite
 from billing.queries.peers import Peers
@@ -35,17 +35,13 @@ def close_due(*, now: datetime, limit: int) -> int:
     """Close up to `limit` subscriptions whose period is over: draft its invoice, begin the next."""
     due = Subscription.objects.filter(current_end_at__lte=now)
     due = due.exclude(status__in=(*_STANDING_STILL, Status.TRIALING))
-    return _advance(
-        due.order_by("current_end_at", "id").values_list("customer_id", "id")[:limit], now
-    )
+    return _advance(due, now=now, limit=limit)
 
 
 def advance_due(*, now: datetime, limit: int) -> int:
     """End the trials that are over, up to `limit`: as queries/trials.py says."""
     due = Subscription.objects.filter(current_end_at__lte=now, status=Status.TRIALING)
-    return _advance(
-        due.order_by("current_end_at", "id").values_list("customer_id", "id")[:limit], now
-    )
+    return _advance(due, now=now, limit=limit)
 
 
 def catch_up(subscription: Subscription, *, now: datetime) -> bool:
@@ -143,15 +139,17 @@ def end_subscription(
     )
 
 
-def _advance(claims: Iterable[tuple[int, int]], now: datetime) -> int:
-    def work(subscription_ids: list[int]) -> int:
+def _advance(due: QuerySet[Subscription], *, now: datetime, limit: int) -> int:
+    def advance(subscription_ids: list[int]) -> int:
         rows = Subscription.objects.filter(pk__in=subscription_ids)
         rows = rows.prefetch_related("version__plan", "pending_version__plan")
         return catch_up_all(list(rows), now=now)
 
-    found = list(claims)
-    alone = _to_be_told([customer_id for customer_id, _ in found])
-    return in_batches(found, work=work, what="closing a period", alone=alone)
+    def work(claims: list[tuple[int, int]]) -> int:
+        alone = _to_be_told([customer_id for customer_id, _ in claims])
+        return in_batches(claims, work=advance, what="closing a period", alone=alone)
+
+    return in_order(due, by="current_end_at", limit=limit, work=work)
 
 
 def _to_be_told(customer_ids: Sequence[int]) -> set[int]:

@@ -26,7 +26,7 @@ from billing.models import BilledUsage, Invoice, Subscription, Wallet
 from billing.operations.customer_credits import owe_credit, use_credit
 from billing.operations.drafting import write_lines
 from billing.operations.drawing import draw_wallet, wallet_covering
-from billing.operations.locking import in_batches, lock_customer
+from billing.operations.locking import in_batches, in_order, lock_customer
 from billing.operations.posting import ToPost, post_all
 from billing.operations.rewriting import insert, rewrite
 from billing.queries.adjustments import Correction, adjustment_lines, corrections_of
@@ -58,15 +58,18 @@ def issue_due(*, now: datetime, limit: int) -> int:
     """
     over = now - timedelta(seconds=settings.CLOSE_GRACE_S)
     due = Invoice.objects.filter(status=Invoice.Status.DRAFT, period_end_at__lte=over)
-    claims = list(due.order_by("period_end_at", "id").values_list("customer_id", "id")[:limit])
-    # What a wallet pays is followed by the standing of its customer.
-    paying = Wallet.objects.filter(customer_id__in=[each for each, _ in claims], balance__gt=0)
-    return in_batches(
-        claims,
-        work=lambda found: _issue(found, now=now),
-        what="issuing",
-        alone=set(paying.values_list("customer_id", flat=True)),
-    )
+
+    def work(claims: list[tuple[int, int]]) -> int:
+        # What a wallet pays is followed by the standing of its customer.
+        paying = Wallet.objects.filter(customer_id__in=[each for each, _ in claims], balance__gt=0)
+        return in_batches(
+            claims,
+            work=lambda found: _issue(found, now=now),
+            what="issuing",
+            alone=set(paying.values_list("customer_id", flat=True)),
+        )
+
+    return in_order(due, by="period_end_at", limit=limit, work=work)
 
 
 def issue(invoice_id: int, *, now: datetime) -> Invoice:

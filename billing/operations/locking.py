@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from accounts.models import Customer
 from accounts.operations.versions import CustomerUnknown
@@ -64,6 +65,25 @@ def in_batches(
     together = [claim for claim in given if claim[0] not in alone]
     pieces = itertools.chain(apart, _pieces(together, size=size))
     return sum(_do(piece, work=work, what=what) for piece in pieces)
+
+
+def in_order(
+    due: QuerySet[Any], *, by: str, limit: int, work: Callable[[list[tuple[int, int]]], int]
+) -> int:
+    """Do `work` for the (customer, id) of the `limit` rows that have been due longest, as `by` says
+    when; returns how often it was done.
+
+    For each that could not be done, one behind it is: however many fail, they keep no other from
+    its turn.
+    """
+    done, rows = 0, due.order_by(by, "id").values_list("customer_id", "id", by)
+    claims = list(rows[:limit])
+    while claims:
+        done += work([(customer_id, subject_id) for customer_id, subject_id, _ in claims])
+        _, subject_id, at = claims[-1]
+        behind = Q(**{f"{by}__gt": at}) | Q(**{by: at, "id__gt": subject_id})
+        claims = list(rows.filter(behind)[: max(0, limit - done)])
+    return done
 
 
 def _pieces(claims: list[tuple[int, int]], *, size: int) -> Iterator[list[tuple[int, int]]]:

@@ -184,6 +184,21 @@ def test_one_that_cannot_be_closed_keeps_no_other_from_it(
     assert f"closing a period failed for {broken.pk}" in caplog.text
 
 
+def test_as_many_as_are_taken_at_once_may_fail_and_others_have_their_turn(
+    version: PlanVersion,
+) -> None:
+    broken = [sold(version, what=plain) for _ in range(3)]
+    SubscriptionPhase.objects.filter(subscription__in=broken).delete()
+    whole = {sold(version, what=plain).pk for _ in range(3)}
+    assert closing.close_due(now=NOVEMBER, limit=2) == 2
+    assert closing.close_due(now=NOVEMBER, limit=2) == 1
+    assert closing.close_due(now=NOVEMBER, limit=2) == 0
+    assert set(Invoice.objects.values_list("subscription_id", flat=True)) == whole
+    first, second, _ = Invoice.objects.order_by("period_end_at", "id")
+    Invoice.objects.filter(pk__in=[first.pk, second.pk]).update(basis={})
+    assert issuing.issue_due(now=NOVEMBER, limit=2) == 1
+
+
 def test_one_that_cannot_be_issued_takes_no_number(version: PlanVersion) -> None:
     for _ in range(4):
         sold(version, what=plain)
