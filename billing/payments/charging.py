@@ -19,7 +19,6 @@ _AWAY: Final = (
     client.StripeNotConfigured,
     client.StripeStopped,
     client.StripeUnreachable,
-    stepping.StepWaits,
 )
 _REFUSED: Final = (
     customers.CustomerDeletedAtStripe,
@@ -35,7 +34,10 @@ def charge_at_once(invoice: Invoice, *, now: datetime) -> Invoice:
     """
     pushing.push_one(invoice.pk, now=now)
     invoice.refresh_from_db()
-    _charge(invoice, now=now)
+    try:
+        _charge(invoice, now=now)
+    except _AWAY as error:
+        log.warning("top_up_waits", invoice=invoice.public_id, reason=str(error))
     invoice.refresh_from_db()
     return invoice
 
@@ -44,7 +46,8 @@ def charge_due(*, now: datetime, limit: int) -> int:
     """Charge up to `limit` top-ups that are with Stripe and were not tried yet; how many.
 
     Those of customers from whom nothing may be collected wait. Any number of workers may do this
-    at once: the step log makes one charge of it. Call it outside any transaction.
+    at once: the step log makes one charge of it. One that fails is logged and keeps no other from
+    its turn; Stripe being away ends the round. Call it outside any transaction.
     """
     held = StripeCustomer.objects.filter(customer=OuterRef("customer"), held_at__isnull=False)
     due = Invoice.objects.filter(
@@ -56,19 +59,29 @@ def charge_due(*, now: datetime, limit: int) -> int:
     ).order_by("issued_at", "id")
     charged = 0
     for invoice in due[:limit] if client.configured() else ():
-        if not stepping.waits(invoice.public_id, kind=StepKind.PAY, now=now):
+        if stepping.waits(invoice.public_id, kind=StepKind.PAY, now=now):
+            continue
+        try:
             charged += _charge(invoice, now=now)
+        except _AWAY as error:
+            log.warning("stripe_away", reason=str(error))
+            break
+        except Exception:
+            log.exception("top_up_not_charged", invoice=invoice.public_id)
     return charged
 
 
 def _charge(invoice: Invoice, *, now: datetime) -> bool:
-    """Charge it, unless it was tried or is over; says whether Stripe gave an answer."""
+    """Charge it, unless it was tried or is over; says whether Stripe gave an answer.
+
+    Raises StripeNotConfigured, StripeStopped, StripeUnreachable.
+    """
     pushed = invoice.push == Invoice.Push.PUSHED and invoice.status == Invoice.Status.OPEN
     if not pushed or invoice.attempt_count:
         return False
     try:
         paying.pay_top_up(invoice, now=now)
-    except _AWAY as error:
+    except stepping.StepWaits as error:
         log.warning("top_up_waits", invoice=invoice.public_id, reason=str(error))
         return False
     except _REFUSED as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
 from django.db.models import Q
 
 from accounts.domain.ids import IdMalformed, decode
@@ -20,6 +21,7 @@ from billing.operations import collecting
 from billing.payments import client
 
 Json = dict[str, Any]
+log = structlog.get_logger(__name__)
 
 _EXPAND: Final = ["payments.data.payment.payment_intent"]
 
@@ -101,7 +103,8 @@ def refresh(invoice: Invoice, *, now: datetime) -> Json:
 def sweep(*, now: datetime, limit: int) -> int:
     """Re-read open invoices whose announced attempt is over, in case no message came; how many.
 
-    Stripe being away ends the round; the next one goes on.
+    One that fails is logged and keeps no other from its turn. Stripe being away ends the round;
+    the next one goes on. Raises StripeStopped, StripeUnreachable.
     """
     overdue = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
     waiting = Invoice.objects.filter(
@@ -109,8 +112,13 @@ def sweep(*, now: datetime, limit: int) -> int:
     ).order_by("issued_at")
     swept = 0
     for invoice in waiting[:limit] if client.configured() else ():
-        refresh(invoice, now=now)
-        swept += 1
+        try:
+            refresh(invoice, now=now)
+            swept += 1
+        except (client.StripeStopped, client.StripeUnreachable):
+            raise
+        except Exception:
+            log.exception("invoice_not_swept", invoice=invoice.public_id)
     return swept
 
 

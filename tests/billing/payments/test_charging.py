@@ -21,8 +21,9 @@ from billing.payments.mirroring import sweep
 from billing.payments.pushing import push_due
 from billing.payments.retracting import retract_due
 from billing.payments.simulator import Simulator, enter_card
+from tests.factories.accounts import a_customer
 from tests.factories.billing import ACTOR
-from tests.factories.payments import give_card
+from tests.factories.payments import a_pending_invoice, give_card
 from tests.factories.threads import at_once
 from tests.factories.top_ups import subscribed
 
@@ -236,6 +237,39 @@ def test_another_card_is_not_tried_on_what_was_declined_unheard(
     assert paying.retry_failed_invoices(StripeCustomer.objects.get(), now=now) == 0
     top_up.refresh_from_db()
     assert (top_up.status, charges(simulator)) == ("void", [])
+
+
+def test_one_that_fails_keeps_no_other_from_its_turn(
+    simulator: Simulator, payer: Customer, now: datetime
+) -> None:
+    first = begin(payer, now=now - MINUTE)
+    Wallet.objects.update(balance=Decimal(10) ** 18 - 1)  # nothing more goes in
+    give_card(other := a_customer(email="bob@example.com"), now=now)
+    begin(other, now=now)
+    push_due(now=now, limit=10)
+    assert charging.charge_due(now=now, limit=10) == 1
+    assert (balance(other), charges(simulator)) == (Decimal(25), [2_500, 2_500])
+
+    a_pending_invoice(other, now=now)
+    push_due(now=now, limit=10)
+    assert sweep(now=now, limit=10) == 1
+    simulator.fault("drop_before", method="GET", path="/v1/invoices/*", times=9)
+    with pytest.raises(client.StripeUnreachable):
+        sweep(now=now, limit=10)
+    assert Invoice.objects.get(pk=first.pk).status == "open"
+
+
+def test_stripe_being_away_ends_the_round(
+    simulator: Simulator, payer: Customer, now: datetime
+) -> None:
+    top_up = begin(payer, now=now)
+    push_due(now=now, limit=10)
+    simulator.fault("drop_before", method="GET", path="/v1/invoices/*", times=6)
+    assert charging.charge_due(now=now, limit=10) == 0
+    top_up.refresh_from_db()
+    assert charging.charge_at_once(top_up, now=now).status == "open"
+    assert charging.charge_due(now=now, limit=10) == 1
+    assert (balance(payer), charges(simulator)) == (Decimal(25), [2_500])
 
 
 def test_without_a_card_by_the_time_it_is_charged_it_fails(
