@@ -117,7 +117,8 @@ def push_invoices(**_: object) -> None:
 
 @shared_task(name="billing.top_up_wallets")
 def top_up_wallets(**_: object) -> None:
-    """Begin the top-ups of wallets that run low."""
+    """Begin the top-ups of wallets that run low; end those that nobody confirmed."""
+    topping_up.end_unconfirmed(now=timezone.now(), limit=BATCH)
     topping_up.top_up_due(now=timezone.now(), limit=BATCH)
 
 

@@ -29,9 +29,16 @@ from billing.operations.wallets import minor_balance
 from billing.queries.parties import buyer, seller
 from billing.queries.payment_methods import frozen, has_payment_method
 from billing.queries.peers import Peers
-from billing.queries.top_ups import running_low, top_up_under_way, topped_up_in_month
+from billing.queries.top_ups import (
+    running_low,
+    top_up_under_way,
+    topped_up_in_month,
+    unconfirmed,
+)
 
 TOP_UP_PREFIX: Final = "TU"
+CONFIRM_WITHIN: Final = timedelta(hours=23)
+CONFIRMATION_EXPIRED: Final = "confirmation_expired"
 _MOMENT: Final = timedelta(seconds=1)  # a period is never empty
 
 
@@ -186,17 +193,40 @@ def top_up_due(*, now: datetime, limit: int) -> int:
     """Begin the top-ups of up to `limit` wallets that hold less than their threshold; of how many.
 
     At once with itself and with anything else that moves the wallet: the customer is locked, so
-    that what a wallet gets by itself in a calendar month is never more than its cap.
+    that what a wallet gets by itself in a calendar month is never more than its cap. One that
+    fails is logged and goes to the end of the queue. Call it outside any transaction.
     """
-    claims = running_low().values_list("wallet__customer_id", "wallet_id")[:limit]
-    return each_in_turn(list(claims), work=lambda found: _fill(found, now=now), what="topping up")
+    begun = 0
+    for claim in list(running_low().values_list("wallet__customer_id", "wallet_id")[:limit]):
+        AutoTopUp.objects.filter(wallet=claim[1]).update(checked_at=now)
+        begun += each_in_turn([claim], work=lambda found: _fill(found, now=now), what="topping up")
+    return begun
+
+
+def end_unconfirmed(*, now: datetime, limit: int) -> int:
+    """Give up to `limit` top-ups up that waited a day for the customer to confirm; how many.
+
+    They have failed with the code `confirmation_expired`. Money that is confirmed meanwhile is not
+    lost: it goes into the wallet.
+    """
+    claims = unconfirmed(before=now - CONFIRM_WITHIN).values_list("customer_id", "id")[:limit]
+    return each_in_turn(
+        list(claims), work=lambda found: _end_unconfirmed(found, now=now), what="ending a top-up"
+    )
+
+
+def _end_unconfirmed(top_up_id: int, *, now: datetime) -> bool:
+    ended = unconfirmed(before=now - CONFIRM_WITHIN).filter(pk=top_up_id)
+    if not ended.update(failure_code=CONFIRMATION_EXPIRED):
+        return False
+    void(top_up_id, actor="system", now=now)
+    return True
 
 
 def _fill(wallet_id: int, *, now: datetime) -> bool:
     settings = running_low().filter(wallet=wallet_id).select_related("wallet").first()
     if settings is None:
         return False
-    AutoTopUp.objects.filter(wallet=wallet_id).update(checked_at=now)
     wallet = settings.wallet
     amount = automatic_amount(
         AutoTopUpTerms(settings.threshold, settings.amount, settings.monthly_cap),

@@ -27,6 +27,7 @@ _TAGS: Final = {
 _FAILURES: Final = {
     "authentication_required": "Your bank wants you to confirm the payment.",
     "card_declined": "Your card was declined.",
+    "confirmation_expired": "The payment was not confirmed with your bank within a day.",
     "expired_card": "Your card has expired.",
     "generic_decline": "Your card was declined.",
     "insufficient_funds": "Your card has insufficient funds.",

@@ -14,7 +14,7 @@ from accounts.models import Customer
 from billing.domain.money import CURRENCIES
 from billing.domain.steps import StepKind
 from billing.domain.top_ups import month_of
-from billing.models import AutoTopUp, Invoice, StripeStep, Subscription, Wallet
+from billing.models import AutoTopUp, Invoice, PaymentAttempt, StripeStep, Subscription, Wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,17 @@ def top_ups(customer_id: int) -> QuerySet[Invoice]:
 def top_up_under_way(wallet_id: int) -> Invoice | None:
     """The wallet's one top-up that is neither paid nor over."""
     return Invoice.objects.filter(wallet=wallet_id, status__in=UNDER_WAY).first()
+
+
+def unconfirmed(*, before: datetime) -> QuerySet[Invoice]:
+    """Top-ups that wait for the customer to confirm, last asked before this; oldest first."""
+    asked = PaymentAttempt.objects.filter(invoice=OuterRef("pk"))
+    return Invoice.objects.filter(
+        Exists(asked.filter(outcome=PaymentAttempt.Outcome.ACTION_REQUIRED)),
+        ~Exists(asked.filter(at__gt=before)),
+        wallet__isnull=False,
+        status=Invoice.Status.OPEN,
+    ).order_by("id")
 
 
 def topped_up_in_month(wallet_id: int, *, at: datetime) -> int:
