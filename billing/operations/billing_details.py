@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -10,12 +9,12 @@ from typing import Final
 from django.db import transaction
 
 from accounts.operations.auditing import audit
+from billing.domain.countries import COUNTRIES
 from billing.models import BillingDetails
 from billing.operations.locking import lock_customer
 from billing.operations.taxing import push_awaiting_tax
 from billing.queries.parties import DETAIL_FIELDS, billing_details
 
-_COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 MOST: Final = {
     field.name: field.max_length or 0
     for field in BillingDetails._meta.concrete_fields  # noqa: SLF001  (Django's own)
@@ -80,7 +79,9 @@ def _check(asked: Mapping[str, str]) -> None:
         if len(text) > MOST[field]:
             raise BillingDetailsInvalid(field, f"At most {MOST[field]} characters.")
     country = asked.get("country", "")
-    if country and not _COUNTRY.fullmatch(country):
+    if country and country not in COUNTRIES:
         raise BillingDetailsInvalid(
-            "country", "The country is two capital letters (ISO 3166), such as DE."
+            "country",
+            "There is no such country: give the two capital letters of ISO 3166, such as DE, "
+            "or GB for the United Kingdom.",
         )

@@ -47,6 +47,8 @@ def test_the_same_again_changes_nothing() -> None:
     [
         ({"country": "at"}, "country"),
         ({"country": "AUT"}, "country"),
+        ({"country": "UK"}, "country"),
+        ({"country": "XX"}, "country"),
         ({"line1": "x" * 201}, "line1"),
         ({"planet": "Mars"}, "planet"),
     ],
