@@ -52,20 +52,21 @@ def ensure_customer(customer: Customer, *, now: datetime) -> StripeCustomer:
     if known.deleted_at is not None:
         raise CustomerDeletedAtStripe(f"{known.stripe_customer} was deleted at Stripe.")
     if settings.STRIPE_TAX:
-        tell_details(known, now=now)
+        tell_details(known, even_refused=True, now=now)  # never tax at an address of before
     return known
 
 
-def tell_details(row: StripeCustomer, *, now: datetime) -> bool:
+def tell_details(row: StripeCustomer, *, even_refused: bool = False, now: datetime) -> bool:
     """Tell Stripe the customer's billing address, tax status and tax id, if they changed since.
 
     What tax depends on; what was erased here goes there too. A tax id that Stripe does not take is
-    left out. Raises StepWaits,
-    StepQuarantined, StripeStopped, StripeUnreachable.
+    left out. What Stripe refused counts as told, unless `even_refused`: it is told again once it
+    changes. Raises StepWaits, StepQuarantined, StripeStopped, StripeUnreachable.
     """
     kept = BillingDetails.objects.filter(customer=row.customer_id).first()
     details = kept or BillingDetails(customer=row.customer)
-    if row.told_details_at == details.updated_at:
+    told = row.told_details_at == details.updated_at
+    if told and not (even_refused and _details_refused(row)):
         return False
     sent = {
         "address": {name: getattr(details, name) for name in ADDRESS_FIELDS},
@@ -73,14 +74,25 @@ def tell_details(row: StripeCustomer, *, now: datetime) -> bool:
     }
     path = f"/v1/customers/{row.stripe_customer}"
     call = stepping.Call(row.customer.public_id, StepKind.CUSTOMER_DETAILS, path, sent, renew=True)
-    stepping.take(call, now=now, find=stepping.not_found)
+    known = StripeCustomer.objects.filter(pk=row.pk)
+    try:
+        stepping.take(call, now=now, find=stepping.not_found)
+    except stepping.StepQuarantined:
+        known.update(told_details_at=details.updated_at)
+        raise
     try:
         _tell_tax_id(row, details=details, now=now)
     except stepping.StepQuarantined as refused:
         log.warning("tax_id_not_told", customer=row.customer.public_id, reason=str(refused))
     row.told_details_at = details.updated_at
-    StripeCustomer.objects.filter(pk=row.pk).update(told_details_at=details.updated_at)
+    known.update(told_details_at=details.updated_at)
     return True
+
+
+def _details_refused(row: StripeCustomer) -> bool:
+    """Whether Stripe holds other details than ours, because it took ours for wrong."""
+    last = stepping.latest(row.customer.public_id, kind=StepKind.CUSTOMER_DETAILS)
+    return last is not None and last.state == StripeStep.State.QUARANTINED
 
 
 def _tell_tax_id(row: StripeCustomer, *, details: BillingDetails, now: datetime) -> None:
@@ -124,14 +136,12 @@ def tell_changes(*, now: datetime, limit: int) -> int:
         if stepping.waits(subject, kind=StepKind.CUSTOMER_UPDATE, now=now):
             continue
         sent = {"name": row.customer.name, "email": row.customer.email}
-        path = f"/v1/customers/{row.stripe_customer}"
-        call = stepping.Call(subject, StepKind.CUSTOMER_UPDATE, path, sent, renew=True)
         try:
-            stepping.take(call, now=now, find=stepping.not_found)
+            _tell_name(row, sent=sent, now=now)
             if settings.STRIPE_TAX or not hasattr(row.customer, "billing_details"):
                 tell_details(row, now=now)
         except stepping.StepQuarantined as refused:
-            log.warning("customer_not_told", customer=subject, reason=str(refused))
+            log.warning("details_not_told", customer=subject, reason=str(refused))
         except stepping.StepWaits as waits:
             log.warning("customer_not_told", customer=subject, reason=str(waits))
             continue
@@ -142,6 +152,16 @@ def tell_changes(*, now: datetime, limit: int) -> int:
         known.update(told_name=sent["name"], told_email=sent["email"])
         told += 1
     return told
+
+
+def _tell_name(row: StripeCustomer, *, sent: Json, now: datetime) -> None:
+    """One that Stripe refuses keeps nothing else back."""
+    subject, path = row.customer.public_id, f"/v1/customers/{row.stripe_customer}"
+    call = stepping.Call(subject, StepKind.CUSTOMER_UPDATE, path, sent, renew=True)
+    try:
+        stepping.take(call, now=now, find=stepping.not_found)
+    except stepping.StepQuarantined as refused:
+        log.warning("customer_not_told", customer=subject, reason=str(refused))
 
 
 def _create(customer: Customer) -> stepping.Call:

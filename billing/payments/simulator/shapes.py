@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from billing.payments.simulator.errors import Refusal, bad_request
 from billing.payments.simulator.forms import Json
 
+_COUNTRY = re.compile(r"|(?!AA|Q[M-Z]|X[A-Z]|ZZ|UK)[A-Z]{2}")
 _INTEGER = re.compile(r"-?\d{1,18}")
 _DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,12})?")
 
@@ -39,6 +40,17 @@ class Text:
                 code="parameter_invalid_string_too_long",
                 param=name,
             )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Country:
+    """A country's code, or empty; those that ISO 3166-1 leaves to private use are none."""
+
+    def read(self, value: Any, name: str) -> str:
+        if not isinstance(value, str) or not _COUNTRY.fullmatch(value):
+            message = f"Country '{value}' is unknown. Try using a 2-character alphanumeric code."
+            raise bad_request(message, code="country_code_invalid", param=name)
         return value
 
 
@@ -225,4 +237,6 @@ PAGE: Shape = {
     "ending_before": TEXT,
 }
 PERIOD = Nested({"start": Required(INTEGER), "end": Required(INTEGER)})
-ADDRESS = Nested(dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), TEXT))
+ADDRESS = Nested(
+    dict.fromkeys(("city", "line1", "line2", "postal_code", "state"), TEXT) | {"country": Country()}
+)

@@ -92,3 +92,33 @@ class TestTelling:
         push_due(now=now, limit=5)
         invoice.refresh_from_db()
         assert (invoice.total_with_tax, invoice.taxed_at, invoice.tax_status) == (2_000, None, "")
+
+    def test_an_address_that_stripe_refuses_is_told_again_once_it_changes(
+        self, simulator: Simulator, placed: Customer, now: datetime
+    ) -> None:
+        customers.tell_changes(now=now, limit=5)
+        kept_before_it_was_refused_here(placed, country="XX", at=now + DAY)
+        assert customers.tell_changes(now=now, limit=5) == 1
+        steps = StripeStep.objects.count()
+        assert customers.tell_changes(now=now + DAY, limit=5) == 0
+        assert StripeStep.objects.count() == steps
+        assert simulator.all("customer")[0]["address"]["country"] == "DE"
+        live_in(placed, now=now + 2 * DAY, country="AT")
+        assert customers.tell_changes(now=now + 2 * DAY, limit=5) == 1
+        assert simulator.all("customer")[0]["address"]["country"] == "AT"
+
+    def test_nothing_is_taxed_at_the_address_before_the_one_that_was_refused(
+        self, placed: Customer, now: datetime
+    ) -> None:
+        customers.tell_changes(now=now, limit=5)
+        kept_before_it_was_refused_here(placed, country="XX", at=now + DAY)
+        customers.tell_changes(now=now, limit=5)
+        invoice = of_october(placed, now)
+        push_due(now=now, limit=5)
+        held = fresh(invoice)
+        assert (held.push, held.taxed_at) == ("quarantined", None)
+        assert "Country 'XX' is unknown" in held.push_problem
+
+
+def kept_before_it_was_refused_here(customer: Customer, *, country: str, at: datetime) -> None:
+    BillingDetails.objects.filter(customer=customer).update(country=country, updated_at=at)
