@@ -33,6 +33,7 @@ Clock = Callable[[], datetime]
 
 # How often lines that are missing at Stripe are added again before a person must look.
 ADDED_AGAIN: Final = 3
+LOCATION_REFUSED: Final = "customer_tax_location_invalid"  # Stripe's code
 PUSHING: Final = (StepKind.CREATE, StepKind.ADD_LINES, StepKind.COMPARE, StepKind.FINALIZE)
 
 
@@ -283,7 +284,12 @@ class _Push:
             found = client.read(f"/v1/invoices/{stripe_invoice}")
             return found if found["status"] != "draft" else None
 
-        step = stepping.take(call, now=self.clock(), find=find_finalized)
+        try:
+            step = stepping.take(call, now=self.clock(), find=find_finalized)
+        except stepping.StepQuarantined as refused:
+            if LOCATION_REFUSED in refused.step.error.split():
+                raise TaxNotComputed(LOCATION_MISSING) from refused  # started over next time
+            raise
         return step.answer or {}
 
     def _stripe_lines(self) -> list[Json]:

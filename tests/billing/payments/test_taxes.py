@@ -18,6 +18,7 @@ from billing.domain.ledger import Account
 from billing.models import BillingDetails, Invoice
 from billing.operations import checking, collecting
 from billing.operations.billing_details import BillingDetailsInvalid, set_billing_details
+from billing.payments import client
 from billing.payments.checking import checks
 from billing.payments.pushing import push_due
 from billing.payments.reconciling import compare
@@ -202,6 +203,25 @@ class TestNoAddress:
         live_in(customer, now=now)
         push_due(now=now, limit=5)
         assert words not in browser.get("/portal").content.decode()
+
+    def test_one_that_is_lost_before_finalizing_is_waited_for_as_well(
+        self, simulator: Simulator, placed: Customer, now: datetime
+    ) -> None:
+        invoice = of_october(placed, now)
+        simulator.fault("drop_before", method="POST", path=FINALIZE, times=3)
+        push_due(now=now, limit=5)
+        (there,) = simulator.all("customer")
+        path = f"/v1/customers/{there['id']}"
+        client.post(path, params={"address": {"country": ""}}, key="moved-out")
+        push_due(now=now + DAY / 2, limit=5)
+        invoice.refresh_from_db()
+        assert (invoice.push, invoice.tax_status) == ("pending", "requires_location_inputs")
+        assert balance(placed, Account.TAX) == 0
+        live_in(placed, now=now + DAY, city="Potsdam")
+        push_due(now=now + DAY, limit=5)
+        invoice.refresh_from_db()
+        assert (invoice.push, invoice.tax_added) == ("pushed", 400)
+        assert stripe_invoice_of(simulator, invoice)["total"] == 2_400
 
     def test_a_quarantined_one_stays_with_the_operator(
         self, customer: Customer, now: datetime
