@@ -117,9 +117,14 @@ def push_invoices(**_: object) -> None:
 
 @shared_task(name="billing.top_up_wallets")
 def top_up_wallets(**_: object) -> None:
-    """Begin the top-ups of wallets that run low; end those that nobody confirmed."""
-    topping_up.end_unconfirmed(now=timezone.now(), limit=BATCH)
+    """Begin the top-ups of wallets that run low."""
     topping_up.top_up_due(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.end_unconfirmed_top_ups")
+def end_unconfirmed_top_ups(**_: object) -> None:
+    """End the top-ups that nobody confirmed within a day."""
+    topping_up.end_unconfirmed(now=timezone.now(), limit=BATCH)
 
 
 @shared_task(name="billing.charge_top_ups")

@@ -86,6 +86,7 @@ BEAT: dict[str, float] = {
     "billing.issue_invoices": TICK,
     "billing.expire_credits": 600.0,
     "billing.top_up_wallets": TICK,
+    "billing.end_unconfirmed_top_ups": 600.0,
     "billing.push_invoices": TICK,
     "billing.charge_top_ups": TICK,
     "billing.retract_invoices": TICK,

@@ -1,7 +1,8 @@
-"""Refunds of top-ups, what checks find, and many at once."""
+"""Refunds of top-ups, those that nobody confirms, what checks find, and many at once."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,13 +11,21 @@ from accounts.models import Customer
 from billing.domain.ledger import Account
 from billing.domain.top_ups import AutoTopUpTerms
 from billing.models import Invoice
-from billing.operations import checking, closing, disputing, issuing, refunding, topping_up
+from billing.operations import (
+    checking,
+    closing,
+    collecting,
+    disputing,
+    issuing,
+    refunding,
+    topping_up,
+)
 from billing.operations.wallets import fill_wallet
 from billing.queries.explanations import explained
 from billing.queries.ledger import account_balance
 from billing.queries.top_ups import auto_top_up_view
 from tests.factories.accounts import a_customer
-from tests.factories.billing import a_plan, a_subscription, bill, give_card
+from tests.factories.billing import a_plan, a_subscription, bill, fresh, give_card
 from tests.factories.threads import at_once
 from tests.factories.top_ups import NOW, automatic, balance, begin, due, paid, pushed, spend
 
@@ -141,3 +150,30 @@ def test_refunds_and_draws_at_once_never_overdraw() -> None:
     bill(subscription, now=NOW)
     assert balance(customer) == 0
     assert checking.broken_invariants(now=NOW) == []
+
+
+def test_one_that_nobody_confirms_ends_within_a_day(customer: Customer) -> None:
+    def asked(attempt: int, at: datetime) -> None:
+        collecting.mark_action_required(top_up.pk, attempt=attempt, code=code, now=at)
+
+    code, day = "authentication_required", topping_up.CONFIRM_WITHIN
+    settings = automatic(customer)
+    due()
+    top_up = pushed(Invoice.objects.get())
+    asked(1, NOW)
+    asked(2, NOW + timedelta(hours=1))  # another card: the day begins anew
+    assert topping_up.end_unconfirmed(now=NOW + day, limit=10) == 0
+    end = NOW + day + timedelta(hours=1)
+    assert topping_up.end_unconfirmed(now=end, limit=10) == 1
+    top_up = fresh(top_up)
+    assert (top_up.status, top_up.failure_code) == ("void", "confirmation_expired")
+    assert fresh(settings).suppressed_by == top_up
+    assert auto_top_up_view(customer, now=end).suppressed_code == "confirmation_expired"
+    assert topping_up.end_unconfirmed(now=end, limit=10) == 0
+    assert topping_up._end_unconfirmed(top_up.pk, now=end) is False
+    # Others are not ended by it, and what is confirmed all the same is not lost.
+    waits = begin(customer)
+    assert topping_up.end_unconfirmed(now=end + day * 9, limit=10) == 0
+    assert (fresh(waits).status, balance(customer)) == ("open", Decimal(0))
+    paid(top_up)
+    assert balance(customer) == Decimal(20)

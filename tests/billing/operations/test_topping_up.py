@@ -149,32 +149,6 @@ class TestByHand:
         assert (top_up.status, oldest_failed(customer.pk)) == ("open", None)
         assert paid(top_up).failure_code == ""
 
-    def test_one_that_nobody_confirms_ends_within_a_day(self, customer: Customer) -> None:
-        def asked(attempt: int, at: datetime) -> None:
-            collecting.mark_action_required(top_up.pk, attempt=attempt, code=code, now=at)
-
-        code, day = "authentication_required", topping_up.CONFIRM_WITHIN
-        settings = automatic(customer)
-        due()
-        top_up = pushed(Invoice.objects.get())
-        asked(1, NOW)
-        asked(2, NOW + timedelta(hours=1))  # another card: the day begins anew
-        assert topping_up.end_unconfirmed(now=NOW + day, limit=10) == 0
-        end = NOW + day + timedelta(hours=1)
-        assert topping_up.end_unconfirmed(now=end, limit=10) == 1
-        top_up = fresh(top_up)
-        assert (top_up.status, top_up.failure_code) == ("void", "confirmation_expired")
-        assert fresh(settings).suppressed_by == top_up
-        assert auto_top_up_view(customer, now=end).suppressed_code == "confirmation_expired"
-        assert topping_up.end_unconfirmed(now=end, limit=10) == 0
-        assert topping_up._end_unconfirmed(top_up.pk, now=end) is False
-        # Others are not ended by it, and what is confirmed all the same is not lost.
-        waits = begin(customer)
-        assert topping_up.end_unconfirmed(now=end + day * 9, limit=10) == 0
-        assert (fresh(waits).status, balance(customer)) == ("open", Decimal(0))
-        paid(top_up)
-        assert balance(customer) == Decimal(20)
-
     def test_given_up_at_stripe_it_is_void(self, customer: Customer) -> None:
         top_up = collecting.mark_uncollectible(pushed(begin(customer)).pk, now=NOW)
         assert top_up.status == "void"
