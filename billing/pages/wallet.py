@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from typing import Any, Final
 
 from django.contrib import messages
@@ -68,7 +70,11 @@ class Wallet(PortalView):
         amount = self._amount("top_up")
         try:
             begun = topping_up.begin_top_up(
-                self.customer.id, amount=amount, actor=self.actor, now=self.now
+                self.customer.id,
+                amount=amount,
+                actor=self.actor,
+                request_key=self._request_key(amount),
+                now=self.now,
             )
         except TopUpInvalid as refused:
             raise AmountRefused("top_up", f"The amount {refused.detail}.") from refused
@@ -81,6 +87,13 @@ class Wallet(PortalView):
                 messages.error(self.request, f"The payment failed. {wording.failure(found)}")
             case _:
                 messages.info(self.request, f"The top-up of {paid} is under way.")
+
+    def _request_key(self, amount: int) -> str | None:
+        """The same for a form that is sent twice, so that it charges once."""
+        form = self.request.POST.get("form", "")
+        if not form:
+            return None
+        return hashlib.sha256(f"portal:{form}:{amount}".encode()).hexdigest()
 
     def _cancel(self) -> None:
         try:
@@ -122,6 +135,7 @@ class Wallet(PortalView):
             why=wording.suppression(view) if view.suppressed_at else "",
             under_way=next((row for row in rows if row["open"]), None),
             rows=rows,
+            form=secrets.token_hex(16),
             card=StripeCustomer.objects.filter(customer=self.customer, deleted_at=None).first(),
             typed={**typed, "top_up": self.request.POST.get("top_up", "")},
             refused={param: refused},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal
 
@@ -47,6 +48,19 @@ def test_a_member_tops_the_wallet_up(
     assert (
         "Top-up TU-000001" in browser.get(f"/portal/invoices/{top_up.public_id}").content.decode()
     )
+
+
+def test_a_form_that_is_sent_twice_charges_once(
+    browser: Client, payer: Customer, simulator: Simulator
+) -> None:
+    (form,) = re.findall(r'name="form" value="(\w{32})"', browser.get(PAGE).content.decode())
+    for _ in range(2):
+        assert "$25.00 is in your wallet." in send(browser, do="top-up", top_up="25", form=form)
+    assert Wallet.objects.get().balance == Decimal(25)
+    assert len(simulator.all("payment_intent")) == 1
+    # Another amount, on a page that the browser kept, is another top-up.
+    assert "$30.00 is in your wallet." in send(browser, do="top-up", top_up="30", form=form)
+    assert Wallet.objects.get().balance == Decimal(55)
 
 
 @pytest.mark.parametrize(("typed", "words"), [("ten", "in figures"), ("0.10", "at least $0.50")])
