@@ -23,7 +23,7 @@ WITH asked AS (
     SELECT e.customer_id, e.occurred_at,
            CASE WHEN fix.event_id IS NULL THEN e.usage ELSE fix.usage END AS usage,
            CASE WHEN fix.event_id IS NULL THEN e.paid_by ELSE fix.paid_by END AS paid_by
-      FROM metering_usageevent e JOIN asked USING (customer_id)
+      FROM metering_reportedevent e JOIN asked USING (customer_id)
       LEFT JOIN fix ON fix.customer_id = e.customer_id AND fix.event_id = e.id
        AND fix.received_month = e.received_month
 ), event AS (
@@ -64,7 +64,7 @@ WITH asked AS (
                               e.paid_by -> adding.id::text -> 'grants') g), 0) AS unpaid,
            b ->> 1 AS "window", (b ->> 5)::bigint AS remaining, (b ->> 6)::bigint AS overage,
            (b ->> 7)::bigint AS overage_limit, (b ->> 8)::boolean AS unlimited
-      FROM metering_usageevent e JOIN asked USING (customer_id),
+      FROM metering_reportedevent e JOIN asked USING (customer_id),
            jsonb_array_elements(CASE WHEN starts_with(e.answer, '["')
                                      THEN e.answer::jsonb -> 2 ELSE '[]' END) b JOIN adding ON adding.key = b ->> 0
      WHERE NOT e.from_hold

@@ -22,6 +22,7 @@ from billing.pages.access import PortalView
 from billing.queries.event_fates import WholeFate, whole_fate
 from metering.api.event_exports import MEDIA_TYPES, MyExportQuery, event_download
 from metering.models import Meter, UsageEvent
+from metering.models.hours import occurred_before
 from metering.queries.corrections import as_in_force
 from metering.queries.events import events
 
@@ -178,7 +179,9 @@ def _listed(customer_id: int, *, asked: str, before: str) -> dict[str, Any]:
         if seen is not None:
             same = Q(occurred_at=seen.occurred_at, id__lt=seen.id)
             found = found.filter(Q(occurred_at__lt=seen.occurred_at) | same)
-    rows = list(found.order_by("-occurred_at", "-id")[: SHOWN + 1])
+            # Implied by the others, and what the index is entered by.
+            found = found.filter(occurred_before(seen.occurred_at + timedelta(hours=1)))
+    rows = list(found.order_by("-hour", "-occurred_at", "-id")[: SHOWN + 1])
     standing = as_in_force(customer_id, events=rows[:SHOWN])
     numbers = {int(number) for each in standing for number in each.usage}
     keys = dict(Meter.objects.filter(id__in=numbers).values_list("id", "key"))

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 _AT_ONCE = 2_000
 # A snapshot keeps vacuum from its work: whoever stops reading loses it.
 _PAUSE_MAX: Final = "1min"
-# Table -> what of a row is a secret and is left out.
+# Table -> what of a row is left out: a secret, or what another column says.
 TABLES: Final[dict[str, tuple[str, ...]]] = {
     "accounts_customer": (),
     "accounts_member": ("password",),
@@ -21,7 +21,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "metering_grant": (),
     "metering_balance": (),
     "metering_hold": (),
-    "metering_usageevent": (),
+    "metering_reportedevent": ("hour",),
     "metering_correction": (),
     "metering_denial": (),
     "metering_quarantinedevent": (),

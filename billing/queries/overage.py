@@ -23,6 +23,7 @@ SELECT asked.place, coalesce(sum(paid.quantity::bigint), 0)
   JOIN metering_effectiveevent AS event
     ON event.customer_id = asked.customer_id
    AND event.occurred_at >= asked.start_at AND event.occurred_at < asked.end_at
+   AND event.hour > asked.start_at - interval '1 hour' AND event.hour < asked.end_at
  CROSS JOIN LATERAL
        jsonb_each_text(event.paid_by -> asked.meter_id -> 'grants') AS paid (id, quantity)
  WHERE jsonb_typeof(event.paid_by -> asked.meter_id -> 'grants') = 'object'

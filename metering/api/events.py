@@ -146,7 +146,7 @@ class Events(ManagementView):
         """List a customer's events, the latest first."""
         asked = self.query(EventQuery)
         found = asked_events(asked["customer"].id, asked)
-        page = CursorPage(found, request, ("-occurred_at", "-id"))
+        page = CursorPage(found, request, ("-hour", "-occurred_at", "-id"))
         standing = as_in_force(asked["customer"].id, events=page.rows)
         meters = meter_keys(standing)
         return Response(page.body([event_body(each, meters) for each in standing]))

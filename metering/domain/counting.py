@@ -46,6 +46,13 @@ def event_key(source: str, external_id: str) -> UUID:
     return UUID(bytes=hashlib.blake2b(text, digest_size=16).digest())
 
 
+def event_origin(type_: str, gateway_id: int | None, api_key_id: int | None) -> int:
+    """A 64-bit digest of what events of a customer have in common, as the database makes it."""
+    numbers = ("" if number is None else str(number) for number in (gateway_id, api_key_id))
+    text = " ".join((*numbers, type_)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
+
+
 def fingerprint(type_: str, data: Mapping[str, Any] | None) -> int:
     """A 64-bit digest of what a repeat of an event's id must equal: its type, and its data."""
     text = msgspec.json.encode((type_, data or {}), order="sorted")

@@ -13,6 +13,7 @@ import msgspec
 from metering.domain.account import Account, HoldState
 from metering.domain.aggregates import Counted
 from metering.domain.burndown import Deltas
+from metering.domain.counting import event_origin
 from metering.domain.meters import Aggregation, MeterTerms
 from metering.domain.told import Told
 from metering.gate.answers import Admitted, Answer
@@ -150,6 +151,7 @@ class Work(msgspec.Struct):
     calls: list[Call] = []
     deltas: Deltas = msgspec.field(default_factory=Deltas)
     events: list[EventRow] = []
+    origins: dict[tuple[str, int | None, int | None], int] = {}
     holds: list[HoldRow] = []
     opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
     closings: dict[str, ClosingRow] = {}
@@ -164,6 +166,14 @@ class Work(msgspec.Struct):
     def writes(self) -> bool:
         """Whether the customer's version must rise."""
         return bool(self.events or self.holds or self.closings)
+
+    def origin(self, type_: str, gateway_id: int | None, api_key_id: int | None) -> int:
+        """The number of what an event has in common with others, which is written with it."""
+        key = type_, gateway_id, api_key_id
+        found = self.origins.get(key)
+        if found is None:
+            found = self.origins[key] = event_origin(*key)
+        return found
 
     def count(
         self, meter: MeterTerms, value: Counted, *, at: datetime, dimensions: Mapping[str, str]

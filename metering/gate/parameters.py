@@ -17,6 +17,7 @@ from metering.gate.rows import (
     HoldRow,
     Id,
     Member,
+    Origin,
     Proposal,
     encode,
     horizon,
@@ -38,6 +39,7 @@ class _Rows:
         self.new_balances: list[Balance] = []
         self.members: list[Member] = []
         self.grants: list[Grant] = []
+        self.origins: list[Origin] = []
         self.events: list[EventRow] = []
         self.holds: list[HoldRow] = []
         self.closings: list[ClosingRow] = []
@@ -56,6 +58,7 @@ class _Rows:
         if not work.writes:
             return
         self.writers += 1
+        self.origins += [Origin(customer_id, i, *key) for key, i in work.origins.items()]
         self.events += work.events
         self.holds += work.holds
         self.closings += work.closings.values()
@@ -101,10 +104,11 @@ class _Rows:
 
 def parameters(
     works: Iterable[Work], *, catalogue: int, now: datetime
-) -> tuple[dict[str, Any], frozenset[str]]:
+) -> tuple[dict[str, Any], frozenset[str], list[Origin]]:
     """Make the statement's parameters, and name the parts of it that they need.
 
-    Rows are sorted by customer so that locks have one order.
+    Rows are sorted by customer so that locks have one order. Origins come apart: most of them are
+    there, and the store knows which.
     """
     rows = _Rows()
     for work in sorted(works, key=_customer):
@@ -121,7 +125,7 @@ def parameters(
         "horizon": horizon(today),
     }
     needed = {name: encode(found).decode() for name in PARTS if (found := getattr(rows, name))}
-    return made | needed, frozenset(needed)
+    return made | needed, frozenset(needed), rows.origins
 
 
 def _customer(work: Work) -> int:

@@ -26,11 +26,9 @@ class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     id: str = field(name="i")
     source: str = field(name="s")
     external_id: str = field(name="x")
-    type: str = field(name="t")
     usage: Mapping[str, Counted] = field(name="u")
     fingerprint: int = field(name="f")
-    gateway_id: int | None = field(name="g")
-    api_key_id: int | None = field(name="k", default=None)
+    origin_id: int = field(name="r")
     occurred_at: datetime | None = field(name="o", default=None)
     properties: Mapping[str, Any] | None = field(name="p", default=None)
     paid_by: Mapping[str, Any] | None = field(name="b", default=None)
@@ -38,6 +36,16 @@ class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     from_hold: bool = field(name="h", default=False)
     late: bool = field(name="l", default=False)
     over_hold: bool = field(name="q", default=False)
+
+
+class Origin(msgspec.Struct, gc=False):
+    """What events have in common: a type, and the gateway and key that they came by."""
+
+    c: int
+    i: int
+    t: str
+    g: int | None
+    k: int | None
 
 
 class HoldRow(msgspec.Struct, omit_defaults=True):

@@ -35,9 +35,10 @@ from metering.domain.prices import PriceBook, books_of
 from metering.domain.spending import Curve, SpendLimit
 from metering.gate import metrics
 from metering.gate.catalogue import Catalogue, build_catalogue, moment, versions_of_prices
-from metering.gate.rows import Member, encode, horizon, ids_of
+from metering.gate.rows import Member, Origin, encode, horizon, ids_of
 from metering.statements import numbered
 
+_ORIGINS_MAX = 200_000  # known at once: some 40 MB
 REPLAN_S = 5.0  # a plan made for an empty partition picks a poor index: it must not stay pinned
 _decode = msgspec.json.decode
 
@@ -75,6 +76,7 @@ class Store:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._planned_at = 0.0
+        self._origins: set[tuple[int, int]] = set()  # seen to be there, over this connection
         self._books: dict[int, PriceBook] = {}  # prices of active versions, which never change
 
     def twin(self) -> Store:
@@ -151,17 +153,25 @@ class Store:
             return [(row[0], row[1].hex, _decode(row[2])) for row in await cursor.fetchall()]
 
     async def write(
-        self, parameters: dict[str, Any], parts: frozenset[str]
+        self, parameters: dict[str, Any], parts: frozenset[str], origins: Iterable[Origin]
     ) -> tuple[int, set[int]]:
         """Write a batch; returns the catalogue's version and the customers that were answered."""
         async with self._cursor() as cursor:
+            new = [each for each in origins if (each.c, each.i) not in self._origins]
+            if new:
+                parameters = parameters | {"origins": encode(new).decode()}
+                parts |= {"origins"}
             if time.monotonic() > self._planned_at + REPLAN_S:
                 await cursor.execute("DISCARD PLANS")
                 self._planned_at = time.monotonic()
             await _execute(cursor, "write_batch", parameters, parts)
             row = await cursor.fetchone()
         assert row is not None
-        return row[0], set(row[1])
+        answered = set(row[1])
+        if len(self._origins) > _ORIGINS_MAX:
+            self._origins.clear()
+        self._origins.update((each.c, each.i) for each in new if each.c in answered)
+        return row[0], answered
 
     @contextlib.asynccontextmanager
     async def locked(self, customer_id: int) -> AsyncIterator[None]:
@@ -220,6 +230,7 @@ class Store:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 self._connection = await self._new_connection()
+                self._origins.clear()  # another server may not have what the last one had
             return self._connection
 
     async def _new_connection(self) -> psycopg.AsyncConnection[Any]:

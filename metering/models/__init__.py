@@ -1,7 +1,7 @@
 """The tables of metering."""
 
 from metering.models.corrections import Backfill, Correction, EffectiveEvent, StagedEvent
-from metering.models.facts import Denial, Hold, UsageBatch, UsageEvent
+from metering.models.facts import Denial, EventOrigin, Hold, UsageBatch, UsageEvent
 from metering.models.faults import Fault
 from metering.models.members import WindowMember
 from metering.models.meters import Meter, MeterVersion
@@ -33,6 +33,7 @@ __all__ = [
     "Denial",
     "EffectiveEvent",
     "Entitlement",
+    "EventOrigin",
     "Fault",
     "Grant",
     "Hold",

@@ -85,6 +85,7 @@ class EffectiveEvent(models.Model):
     type = models.CharField(max_length=200)
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
+    hour = models.DateTimeField()  # in which it occurred (UTC)
     usage = models.JSONField()
     properties = models.JSONField(null=True)
     paid_by = models.JSONField(null=True)

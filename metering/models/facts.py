@@ -17,10 +17,14 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import Customer
+from metering.models.hours import HOUR
 
 
 class UsageEvent(models.Model):
     """One immutable fact. Partitioned by `received_month`, made ahead by a task.
+
+    A view of metering_usageevent, where it is packed (docs/decisions/0016-packed-events.md), and
+    written like a table.
 
     `usage` is what it counted as: {"<meter id>": quantity}; `paid_by` which grants it burned
     ({"<meter id>": {"grants": {"<grant id>": n}, "overage": n}}, null where only what the plan
@@ -38,6 +42,9 @@ class UsageEvent(models.Model):
     type = models.CharField(max_length=200)
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
+    hour = models.GeneratedField(  # in which it occurred (UTC): what the index by time has
+        expression=HOUR, output_field=models.DateTimeField(), db_persist=True
+    )
     usage = models.JSONField()
     properties = models.JSONField(null=True)
     paid_by = models.JSONField(null=True)
@@ -50,11 +57,31 @@ class UsageEvent(models.Model):
     over_hold = models.BooleanField(default=False)  # more was used than had been held
 
     class Meta:
-        managed = False  # partitioned: the migration has its SQL
-        db_table = "metering_usageevent"
+        managed = False  # the migration has its SQL
+        db_table = "metering_reportedevent"
 
     def __str__(self) -> str:
         return f"{self.source} {self.external_id}"
+
+
+class EventOrigin(models.Model):
+    """What events of a customer have in common: their type, and by which gateway and key they came.
+
+    `id` is a digest of these (metering.domain.counting.event_origin): whoever writes an event knows
+    it without asking, and writes the row with the event where it is not known to be there.
+    """
+
+    pk = models.CompositePrimaryKey("customer_id", "id")
+    customer = models.ForeignKey(
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    id = models.BigIntegerField()
+    type = models.CharField(max_length=200)
+    gateway_id = models.BigIntegerField(null=True)
+    api_key_id = models.BigIntegerField(null=True)
+
+    def __str__(self) -> str:
+        return self.type
 
 
 class UsageBatch(models.Model):

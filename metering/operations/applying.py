@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from accounts.operations.versions import bump
 from metering.models import Backfill, Correction, Hold, StagedEvent, UsageEvent
+from metering.models.hours import occurred_within
 from metering.operations.correcting import moments, put
 from metering.operations.recounting import Recounting
 from metering.queries.corrections import InForce, as_in_force, corrections_of, in_force
@@ -166,10 +167,9 @@ def _replaced(backfill: Backfill, customer_id: int) -> QuerySet[UsageEvent]:
     return UsageEvent.objects.filter(
         ~Exists(standing.filter(kind=Correction.Kind.VOID)),
         ~Exists(supplied),
+        occurred_within(backfill.start_at, backfill.end_at),
         customer_id=customer_id,
         type=backfill.event_type,
-        occurred_at__gte=backfill.start_at,
-        occurred_at__lt=backfill.end_at,
         received_at__lte=backfill.closing_at,
     ).order_by("occurred_at", "id")
 

@@ -20,6 +20,7 @@ from metering.domain.meters import Aggregation
 from metering.domain.spans import HOUR, hour_after, hour_of
 from metering.domain.windows import RATE_UNITS
 from metering.models import Balance, EffectiveEvent, Rollup
+from metering.models.hours import occurred_within
 from metering.operations.repaying import LONG_AGO, Touched, Window, release, settle
 from metering.operations.rerolling import SPAN_MAX, reroll
 from metering.queries.retention import gone_before
@@ -66,9 +67,9 @@ def count_window(
     if kind is not Aggregation.LATEST:
         return Count(used, None)
     here = {"customer_id": customer_id, "usage__has_key": str(meter_id)}
-    happened = EffectiveEvent.objects.filter(
-        **here, occurred_at__gte=from_at, occurred_at__lt=end_at
-    ).aggregate(at=Max("occurred_at"))["at"]
+    happened = EffectiveEvent.objects.filter(occurred_within(from_at, end_at), **here).aggregate(
+        at=Max("occurred_at")
+    )["at"]
     if happened is None:  # the events may have been dropped; whole hours are kept
         happened = Rollup.objects.filter(
             customer_id=customer_id,

@@ -17,6 +17,7 @@ from metering.domain.meters import Aggregation
 from metering.domain.recounting import Payer, Shares, give_back_grants, share_out
 from metering.domain.windows import RATE_UNITS
 from metering.models import Balance, Correction, EffectiveEvent, Grant, UsageEvent
+from metering.models.hours import occurred_within
 from metering.queries.corrections import InForce, in_force
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,10 +116,9 @@ def _payers(customer_id: int, window: Window) -> Iterable[Payer]:
     number = str(window.key[0])
     touched = _ids(window)
     for event in EffectiveEvent.objects.filter(
+        occurred_within(window.from_at, window.end_at),
         customer_id=customer_id,
         paid_by__has_key=number,
-        occurred_at__gte=window.from_at,
-        occurred_at__lt=window.end_at,
     ):
         yield Payer(
             event_id=event.id,
@@ -143,10 +143,9 @@ def _heir(customer_id: int, window: Window) -> tuple[UUID | None, int]:
         return last.event.id, sum(1 if unique else int(each.usage[number]) for each in counting)
     other = (
         EffectiveEvent.objects.filter(
+            occurred_within(window.from_at, window.end_at),
             customer_id=customer_id,
             usage__has_key=number,
-            occurred_at__gte=window.from_at,
-            occurred_at__lt=window.end_at,
         )
         .order_by("occurred_at", "id")
         .first()

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Count, Exists, Func, OuterRef, QuerySet
 
 from metering.models import Backfill, Correction, EffectiveEvent, Meter, StagedEvent
+from metering.models.hours import occurred_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,9 @@ def meters_touched(backfill: Backfill, *, customer_id: int) -> QuerySet[Meter]:
     if backfill.mode == Backfill.Mode.REPLACE:
         numbers |= _meters_in(
             EffectiveEvent.objects.filter(
+                occurred_within(backfill.start_at, backfill.end_at),
                 customer_id=customer_id,
                 type=backfill.event_type,
-                occurred_at__gte=backfill.start_at,
-                occurred_at__lt=backfill.end_at,
             )
         )
     return Meter.objects.filter(id__in=numbers).order_by("key")

@@ -9,6 +9,7 @@ from typing import Final
 from django.db.models import Q, QuerySet
 
 from metering.models import UsageEvent
+from metering.models.hours import occurred_from
 from metering.queries.corrections import InForce, as_in_force
 
 AT_ONCE: Final = 1_000
@@ -24,7 +25,7 @@ def pages_of_events(
     that are in force when it is read.
     """
     found = found.filter(received_at__lt=received_before)
-    found = found.order_by("occurred_at", "id", "received_month")
+    found = found.order_by("hour", "occurred_at", "id", "received_month")
     last: UsageEvent | None = None
     while True:
         page = list((found if last is None else found.filter(_behind(last)))[:AT_ONCE])
@@ -39,6 +40,6 @@ def _behind(last: UsageEvent) -> Q:
     same = Q(occurred_at=last.occurred_at)
     again = Q(id=last.id, received_month__gt=last.received_month)
     # The first term is implied by the others, and what the index is entered by.
-    return Q(occurred_at__gte=last.occurred_at) & (
+    return occurred_from(last.occurred_at) & (
         Q(occurred_at__gt=last.occurred_at) | same & (Q(id__gt=last.id) | again)
     )

@@ -22,6 +22,7 @@ from metering.models import (
     StagedEvent,
     UsageEvent,
 )
+from metering.models.hours import occurred_before, occurred_from
 from metering.queries.corrections import InForce, as_in_force, corrections_of
 from metering.queries.meters import terms_of
 
@@ -94,9 +95,9 @@ def events(
         if source is not None:
             found = found.filter(id=event_key(source, external_id))
     if start_at is not None:
-        found = found.filter(occurred_at__gte=start_at)
+        found = found.filter(occurred_from(start_at))
     if end_at is not None:
-        found = found.filter(occurred_at__lt=end_at)
+        found = found.filter(occurred_before(end_at))
     return found
 
 

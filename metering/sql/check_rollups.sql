@@ -41,7 +41,7 @@ WITH waiting AS MATERIALIZED (
      GROUP BY 1, 2, 3, meter.aggregation
 ), happened AS (
     SELECT event.customer_id, meter.id AS meter_id,
-           date_trunc('hour', event.occurred_at, 'UTC') AS start_at, count(*) AS events,
+           event.hour AS start_at, count(*) AS events,
            CASE meter.aggregation
                WHEN 'max' THEN max(reading.quantity)
                WHEN 'latest' THEN (max(ARRAY[(extract(epoch FROM event.occurred_at)
@@ -54,7 +54,7 @@ WITH waiting AS MATERIALIZED (
      CROSS JOIN LATERAL (
          SELECT CASE WHEN meter.aggregation <> 'unique' THEN counted.value::bigint END AS quantity
      ) AS reading
-     WHERE event.customer_id = ANY (%(customers)s) AND event.occurred_at >= %(since)s
+     WHERE event.customer_id = ANY (%(customers)s) AND event.hour >= %(since)s
      GROUP BY 1, 2, 3, meter.aggregation
 )
 SELECT coalesce(bucketed.customer_id, happened.customer_id),

@@ -26,7 +26,7 @@ SELECT balance.customer_id, balance.meter_id, balance."window", entitlement.anch
                      THEN (event.usage ->> meter.id::text)::bigint END AS quantity
      ) AS reading
      WHERE event.customer_id = balance.customer_id AND event.usage ? meter.id::text
-       AND event.occurred_at < balance.end_at
+       AND event.hour < balance.end_at AND event.occurred_at < balance.end_at
        AND (event.occurred_at >= balance.start_at OR balance."window" = 'lifetime')
  ) AS counted
  WHERE balance.customer_id = ANY (%(customers)s)

@@ -8,14 +8,15 @@
 WITH events AS (
     UPDATE metering_usageevent AS event
        SET source = left(encode(sha256(convert_to(%(salt)s || event.source, 'UTF8')), 'hex'), 32),
-           external_id = left(encode(sha256(
-               convert_to(%(salt)s || event.external_id, 'UTF8')), 'hex'), 32),
-           properties = (SELECT jsonb_object_agg(key, value) FROM jsonb_each(event.properties)
+           external_uuid = NULL,
+           external_id = left(encode(sha256(convert_to(%(salt)s || coalesce(
+               event.external_id, event.external_uuid::text), 'UTF8')), 'hex'), 32),
+           properties = (SELECT json_object_agg(key, value) FROM json_each(event.properties)
                           WHERE key = ANY (%(kept)s::text[])),
-           usage = (SELECT coalesce(jsonb_object_agg(key, CASE jsonb_typeof(value)
-                       WHEN 'string' THEN to_jsonb(left(encode(sha256(convert_to(
+           usage = (SELECT coalesce(json_object_agg(key, CASE json_typeof(value)
+                       WHEN 'string' THEN to_json(left(encode(sha256(convert_to(
                            %(salt)s || (value #>> '{}'), 'UTF8')), 'hex'), 32))
-                       ELSE value END), '{}') FROM jsonb_each(event.usage)),
+                       ELSE value END), '{}') FROM json_each(event.usage)),
            answer = NULL
      WHERE event.customer_id = %(customer_id)s
     RETURNING 1

@@ -13,6 +13,7 @@ SELECT count(*),
   JOIN metering_effectiveevent AS event
     ON event.customer_id = %(customer_id)s AND event.usage ? meter.id::text
    AND event.occurred_at >= %(start_at)s AND event.occurred_at < %(end_at)s
+   AND event.hour > %(start_at)s - interval '1 hour' AND event.hour < %(end_at)s
  CROSS JOIN LATERAL (
      SELECT CASE WHEN meter.aggregation <> 'unique'
                  THEN (event.usage ->> meter.id::text)::bigint END AS quantity

@@ -8,6 +8,7 @@ WITH seen AS MATERIALIZED (
       FROM metering_effectiveevent AS event
      WHERE event.customer_id = %(customer_id)s AND event.usage ? %(meter_id)s::text
        AND event.occurred_at >= %(from_at)s AND event.occurred_at < %(end_at)s
+       AND event.hour > %(from_at)s - interval '1 hour' AND event.hour < %(end_at)s
     UNION
     SELECT member FROM metering_rollupmember
      WHERE customer_id = %(customer_id)s AND meter_id = %(meter_id)s

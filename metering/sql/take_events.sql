@@ -47,7 +47,7 @@ WITH meter AS (
       FROM metering_effectiveevent AS event
       JOIN meter ON event.usage ? meter.id::text
      WHERE event.customer_id = %(customer_id)s
-       AND event.occurred_at >= %(start_at)s AND event.occurred_at < %(end_at)s
+       AND event.hour >= %(start_at)s AND event.hour < %(end_at)s
 )
 SELECT meter_id, date_trunc('hour', occurred_at, 'UTC'), properties::text,
        sum(quantity)::bigint, max(quantity), count(*),

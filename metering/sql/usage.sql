@@ -53,11 +53,13 @@ WITH reach AS MATERIALIZED (
       FROM metering_effectiveevent
      WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
        AND occurred_at >= %(head_from)s AND occurred_at < %(head_to)s
+       AND hour > %(head_from)s - interval '1 hour' AND hour < %(head_to)s
     UNION ALL
     SELECT occurred_at, properties, (usage ->> %(meter_id)s::text)::bigint * %(tail_sign)s
       FROM metering_effectiveevent
      WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
        AND occurred_at >= %(tail_from)s AND occurred_at < %(tail_to)s
+       AND hour > %(tail_from)s - interval '1 hour' AND hour < %(tail_to)s
 ), part AS (
     SELECT at, CASE WHEN %(others)s::text[] = '{}' THEN dimensions
                     ELSE dimensions - %(others)s::text[] END AS dimensions, quantity, latest_at

@@ -31,7 +31,9 @@ WITH part AS (
       FROM metering_effectiveevent AS event
      WHERE customer_id = %(customer_id)s AND usage ? %(meter_id)s::text
        AND (occurred_at >= %(head_from)s AND occurred_at < %(head_to)s
-            OR occurred_at >= %(tail_from)s AND occurred_at < %(tail_to)s)
+            AND hour > %(head_from)s - interval '1 hour' AND hour < %(head_to)s
+            OR occurred_at >= %(tail_from)s AND occurred_at < %(tail_to)s
+            AND hour > %(tail_from)s - interval '1 hour' AND hour < %(tail_to)s)
 ), placed AS (
     SELECT date_trunc(%(bucket)s, at, 'UTC') AS start_at,
            CASE WHEN %(dimensions)s::text[] <> '{}' THEN dimensions ELSE '{}' END AS dimensions,

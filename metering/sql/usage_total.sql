@@ -54,11 +54,13 @@ WITH reach AS MATERIALIZED (
       FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
      WHERE event.customer_id = %(customer_id)s AND counted.key::int = ANY (%(meter_ids)s)
        AND event.occurred_at >= %(head_from)s AND event.occurred_at < %(head_to)s
+       AND event.hour > %(head_from)s - interval '1 hour' AND event.hour < %(head_to)s
     UNION ALL
     SELECT counted.key::int, counted.value::bigint * %(tail_sign)s, event.occurred_at
       FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
      WHERE event.customer_id = %(customer_id)s AND counted.key::int = ANY (%(meter_ids)s)
        AND event.occurred_at >= %(tail_from)s AND event.occurred_at < %(tail_to)s
+       AND event.hour > %(tail_from)s - interval '1 hour' AND event.hour < %(tail_to)s
 )
 SELECT meter_id,
        CASE %(aggregation)s

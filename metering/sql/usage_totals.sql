@@ -54,12 +54,14 @@ WITH asked AS MATERIALIZED (
          WHERE event.customer_id = asked.customer_id
            AND counted.key::int = ANY (asked.meter_ids)
            AND event.occurred_at >= asked.head_from AND event.occurred_at < asked.head_to
+           AND event.hour > asked.head_from - interval '1 hour' AND event.hour < asked.head_to
         UNION ALL
         SELECT counted.key::int, counted.value::bigint * asked.tail_sign
           FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
          WHERE event.customer_id = asked.customer_id
            AND counted.key::int = ANY (asked.meter_ids)
            AND event.occurred_at >= asked.tail_from AND event.occurred_at < asked.tail_to
+           AND event.hour > asked.tail_from - interval '1 hour' AND event.hour < asked.tail_to
      ) AS found
     UNION ALL
     SELECT asked.place, waiting.meter_id, waiting.quantity

@@ -5,7 +5,8 @@
 --      customer; writers int: how many of them are written; catalogue bigint: the catalogue's
 --      version decided on; ids JSON [{c, i: id}]: ids that must not have been used; horizon date:
 --      oldest month of receipt in which an id is looked for; JSON lists of rows as
---      metering/gate/rows.py names their members; deltas JSON of the batch to be rolled up
+--      metering/gate/rows.py names their members, the origins of events those that may not be
+--      there yet; deltas JSON of the batch to be rolled up
 --      (UsageBatch), counted_customers bigint[] those in it; now timestamptz, month date.
 -- Out: one row: the catalogue's version, the customers whose version held. A customer that is
 --      missing was changed in between, or one of its ids was used before: read it again, decide
@@ -88,18 +89,29 @@ WITH catalogue AS (
      WHERE g.customer_id = d.c AND g.id = d.i
 )
 -- ]
+-- [origins
+, inserted_origins AS (
+    INSERT INTO metering_eventorigin (customer_id, id, type, gateway_id, api_key_id)
+    SELECT d.c, d.i, d.t, d.g, d.k
+      FROM json_to_recordset(%(origins)s::json)
+           AS d (c bigint, i bigint, t text, g bigint, k bigint)
+      JOIN won ON won.customer_id = d.c
+    ON CONFLICT DO NOTHING
+)
+-- ]
 -- [events
 , inserted_events AS (
     INSERT INTO metering_usageevent (
-        customer_id, id, received_month, source, external_id, type, occurred_at, received_at,
-        usage, properties, paid_by, fingerprint, answer, gateway_id, api_key_id, from_hold,
+        customer_id, id, received_month, source, external_uuid, external_id, origin_id,
+        occurred_at, received_at, usage, properties, paid_by, fingerprint, answer, from_hold,
         late, over_hold)
-    SELECT d.c, d.i, %(month)s::date, d.s, d.x, d.t, coalesce(d.o, %(now)s::timestamptz),
-           %(now)s::timestamptz, d.u, d.p, d.b, d.f, d.a, d.g, d.k,
+    SELECT d.c, d.i, %(month)s::date, d.s, metering_uuid_of(d.x),
+           CASE WHEN metering_uuid_of(d.x) IS NULL THEN d.x END, d.r,
+           coalesce(d.o, %(now)s::timestamptz), %(now)s::timestamptz, d.u, d.p, d.b, d.f, d.a,
            d.h IS NOT NULL, d.l IS NOT NULL, d.q IS NOT NULL
       FROM json_to_recordset(%(events)s::json)
-           AS d (c bigint, i uuid, s text, x text, t text, o timestamptz, u jsonb, p jsonb,
-                 b jsonb, f bigint, a text, g bigint, k bigint, h boolean, l boolean, q boolean)
+           AS d (c bigint, i uuid, s text, x text, r bigint, o timestamptz, u json, p json,
+                 b json, f bigint, a text, h boolean, l boolean, q boolean)
       JOIN won ON won.customer_id = d.c
 )
 -- ]

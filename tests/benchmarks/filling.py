@@ -114,6 +114,7 @@ def add_events(connection: psycopg.Connection, *, span: Span, customers: int) ->
         "customer_id": f"({_FIRST_CUSTOMER} + (random() * {customers - 1})::bigint"
         f" * {_CUSTOMER_STEP})",
         "id": "gen_random_uuid()",
+        "external_uuid": "NULL::uuid",
         "external_id": "'bench-event-' || n",
         "occurred_at": "p.occurred_at - random() * interval '20 days'",
     }

@@ -40,19 +40,31 @@ SELECT %(customer)s, %(meter)s, at, jsonb_build_object('model', 'gpt-' || model)
                        '1 hour') AS at,
        generate_series(1, 10) AS model
 """
+# As metering/sql/write_batch.sql, with JSON as the gate writes it.
 _EVENTS = """
-INSERT INTO metering_usageevent (customer_id, id, received_month, source, external_id, type,
-                                 occurred_at, received_at, usage, properties, fingerprint,
-                                 gateway_id, api_key_id)
-SELECT (n %% 5000)::bigint << 22, gen_random_uuid(), date_trunc('month', now())::date, 'edge-1',
-       gen_random_uuid()::text, 'llm.completion', now() - random() * interval '1 day', now(),
-       jsonb_build_object(%(meter)s::text, 1200),
-       jsonb_build_object('model', 'gpt-4o', 'tokens', 1200),
-       n::bigint * 7919, 1 << 30, 1 << 30
-  FROM generate_series(1, %(stored)s) AS n
+WITH given AS (
+    SELECT (n %% 5000)::bigint << 22 AS customer_id, 'llm.completion' AS type,
+           1 << 30 AS gateway_id, 1 << 30 AS api_key_id, n, gen_random_uuid()::text AS external_id
+      FROM generate_series(1, %(stored)s) AS n
+), origin AS (
+    INSERT INTO metering_eventorigin (customer_id, id, type, gateway_id, api_key_id)
+    SELECT DISTINCT customer_id, metering_origin_of(type, gateway_id, api_key_id),
+           type, gateway_id, api_key_id FROM given
+)
+INSERT INTO metering_usageevent (customer_id, id, received_month, source, external_uuid,
+                                 external_id, origin_id, occurred_at, received_at, usage,
+                                 properties, fingerprint)
+SELECT customer_id, gen_random_uuid(), date_trunc('month', now())::date, 'edge-1',
+       metering_uuid_of(external_id),
+       CASE WHEN metering_uuid_of(external_id) IS NULL THEN external_id END,
+       metering_origin_of(type, gateway_id, api_key_id),
+       now() - random() * interval '1 day', now(), format('{"%%s":1200}', %(meter)s)::json,
+       '{"model":"gpt-4o","tokens":1200}', n::bigint * 7919
+  FROM given
 """
 _SIZE = """
-SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
+SELECT pg_total_relation_size('metering_eventorigin') + sum(pg_total_relation_size(inhrelid))
+  FROM pg_inherits
  WHERE inhparent = 'metering_usageevent'::regclass
 """
 

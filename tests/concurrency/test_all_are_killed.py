@@ -133,7 +133,7 @@ def _callers(server: OwnServer) -> Callers:
 
 def _counted(server: OwnServer) -> Counter[str]:
     with server.cursor() as cursor:
-        rows = cursor.execute("SELECT external_id FROM metering_usageevent").fetchall()
+        rows = cursor.execute("SELECT external_id FROM metering_reportedevent").fetchall()
     return Counter(id_ for (id_,) in rows)
 
 

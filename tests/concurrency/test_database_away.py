@@ -154,7 +154,7 @@ def _exact(server: OwnServer, load: Load) -> None:
     assert load.slowest_s < DEADLINE_S + MARGIN_S
     with server.cursor() as cursor:
         cursor.execute(
-            "SELECT external_id, count(*), sum((e.value)::bigint) FROM metering_usageevent,"
+            "SELECT external_id, count(*), sum((e.value)::bigint) FROM metering_reportedevent,"
             " jsonb_each_text(usage) e WHERE external_id = ANY (%s) GROUP BY 1",
             (list(load.answered),),
         )

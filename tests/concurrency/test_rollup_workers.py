@@ -40,12 +40,12 @@ _PATIENCE_S = 120.0
 # customer n % 3, lies n minutes after the beginning, and counts n % 7, as the member n % 40, n.
 _FILL = """
 WITH event AS (
-    INSERT INTO metering_usageevent (customer_id, id, received_month, source, external_id, type,
-                                     occurred_at, received_at, fingerprint, usage)
+    INSERT INTO metering_usageevent (customer_id, id, received_month, source, external_id,
+                                     origin_id, occurred_at, received_at, fingerprint, usage)
     SELECT (%(customers)s::bigint[])[1 + n %% 3], gen_random_uuid(),
-           date_trunc('month', now())::date, 'test', 'event-' || n, 'x',
+           date_trunc('month', now())::date, 'test', 'event-' || n, 0,
            %(begin)s::timestamptz + (n %% 9000) * interval '1 minute', now(), n,
-           jsonb_build_object(%(sum)s::text, n %% 7, %(unique)s::text, 'm' || n %% 40,
+           json_build_object(%(sum)s::text, n %% 7, %(unique)s::text, 'm' || n %% 40,
                               %(latest)s::text, n)
       FROM generate_series(%(first)s::int, %(last)s::int) AS n
     RETURNING customer_id, occurred_at, fingerprint AS n

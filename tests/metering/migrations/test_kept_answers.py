@@ -16,12 +16,15 @@ def test_that_there_was_an_answer_is_kept() -> None:
     customer, meter = make_customer(), make_meter()
     charged, reported = report(customer, meter, 1), report(customer, meter, 2)
     migration = import_module("metering.migrations.0009_kept_answers")
+    packed = import_module("metering.migrations.0013_packed_events")
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(packed.BACKWARD)
         cursor.execute(migration.BACKWARD)
         cursor.execute(
             "UPDATE metering_usageevent SET answer = '{}' WHERE id = %s", [charged.id]
         )
         cursor.execute(migration.FORWARD)
+        cursor.execute(packed.FORWARD)
     answers = dict(UsageEvent.objects.values_list("id", "answer"))
     assert answers == {charged.id: "", reported.id: None}
