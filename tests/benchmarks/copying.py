@@ -21,6 +21,7 @@ django.setup()
 import psycopg  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
 from psycopg import sql  # noqa: E402
+from psycopg.types.string import TextLoader  # noqa: E402
 
 T = TypeVar("T")
 _TABLE = sql.Identifier("metering_usageevent")
@@ -59,6 +60,7 @@ def measure(seconds: float) -> dict[str, float]:
     """Rows a second, by how they were written."""
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
+    raw.adapters.register_loader("json", TextLoader)  # Django reads it itself
     pattern = Packed.objects.all()[:1].get()
     names = [field.attname for field in Packed._meta.concrete_fields]
     names = [name for name in names if name != "pk"]
