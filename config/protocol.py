@@ -37,6 +37,7 @@ BODY_RATE = 16 * 1024
 UNREAD_S = 30  # how long answers may wait for a client that does not take them
 PIPELINED = 512  # requests that may wait behind one another; what is beyond is not answered
 CONNECTIONS = 16_384
+_INTERIM = b"HTTP/1.1 100"
 _SPARE_FILES = 64  # for the database, logs and the like
 _LOOK_S = 1.0
 
@@ -55,6 +56,48 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self._pipeline:
             super().resume_reading()
+
+
+class _Answers:
+    """Where a connection's answers are written: a head waits for what comes after it.
+
+    ASGI has servers wait so (HTTP & WebSocket message format, "Response Start"). One packet where
+    it was two spares a system call, and the client is woken once.
+    """
+
+    __slots__ = ("_begun", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False  # an answer's head was written
+
+    def write(self, data: bytes) -> None:
+        """Write a head, or what follows it; an interim answer goes at once."""
+        if self._begun:
+            if self._head:
+                data, self._head = self._head + data, b""
+            self._transport.write(data)
+        elif data.startswith(_INTERIM):
+            self._transport.write(data)
+        else:
+            self._head, self._begun = data, True
+
+    def end(self) -> None:
+        """The answer is complete: what comes next is another one's head."""
+        self._begun = False
+        if self._head:  # it has no body
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """End the connection behind what was written."""
+        self.end()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is ended or about to."""
+        return self._transport.is_closing()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -78,6 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self._answers = _Answers(transport)
         if len(self.connections) > _most_connections():
             _make_room(self)
         _Watch.over(self)
@@ -124,11 +168,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refusal = "overloaded"
             raise _Refused
         super().on_headers_complete()
+        if (cycle := self._last) is not None:
+            cycle.transport = cast("asyncio.Transport", self._answers)
 
     def on_message_complete(self) -> None:
         self._idle = True
         self._looks = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._answers.end()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (what the parser says of it)
         """What cannot be parsed, or must not be, ends the connection."""

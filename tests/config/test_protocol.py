@@ -119,6 +119,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
             more = message.get("more_body", False)
         if scope["path"] == "/wait":
             await made["served"].go.wait()
+        if scope["path"] == "/parts":
+            length = [(b"content-length", b"6")]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+            await made["served"].go.wait()
+            await send({"type": "http.response.body", "body": b"two"})
+            return
         said = b"x" * MUCH if scope["path"] == "/much" else b"%d" % size
         head = [(b"content-length", b"%d" % len(said))]
         await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -274,6 +281,51 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
         answers = [answer(client) for _ in range(2_000)]
         sending.join(20)
     assert answers == [(200, b"%d" % (n % 50)) for n in range(2_000)]
+
+
+def test_an_answer_leaves_in_one_piece() -> None:
+    class Transport:
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.sent.append(data)
+
+    transport = Transport()
+    answers = protocol._Answers(transport)  # type: ignore[arg-type]
+    for body in (b"first", b"second"):
+        answers.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        answers.write(body)
+        answers.end()
+    assert transport.sent == [b"HTTP/1.1 200 OK\r\n\r\n" + body for body in (b"first", b"second")]
+
+
+def test_an_answer_in_parts_is_not_held_back(served: Served) -> None:
+    with served.connected() as client:
+        client.sendall(request(path=b"/parts"))
+        came = b""
+        while not came.endswith(b"\r\n\r\none"):
+            came += client.recv(100)
+        served.let_go()
+        assert client.recv(100) == b"two"
+
+
+def test_an_answer_without_a_body_is_its_head_alone(served: Served) -> None:
+    with served.connected() as client:
+        client.sendall(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n" + request(b"hello"))
+        came = b""
+        while not came.endswith(b"\r\n\r\n"):
+            came += client.recv(1)
+        assert b"content-length: 1\r\n" in came
+        assert answer(client) == (200, b"5")
+
+
+def test_who_asks_whether_to_go_on_is_told_before_the_answer(served: Served) -> None:
+    with served.connected() as client:
+        client.sendall(request(more=b"expect: 100-continue\r\n", length=5))
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hello")
+        assert answer(client) == (200, b"5")
 
 
 def test_a_flood_of_pipelined_requests_is_bounded(served: Served) -> None:
