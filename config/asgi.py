@@ -40,6 +40,7 @@ def make_engine() -> Engine:
             queue=env.GATE_QUEUE.read(),
             batch=env.GATE_BATCH.read(),
             copies=env.GATE_COPIES.read(),
+            wait_s=env.GATE_WAIT_MS.read() / 1_000,
         ),
     )
 

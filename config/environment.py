@@ -144,6 +144,13 @@ GATE_QUEUE = _whole(
     "Calls that may wait in one gate process before further ones get 503 overloaded.",
     least=1,
 )
+GATE_WAIT_MS = _whole(
+    "FAREBOX_GATE_WAIT_MS",
+    100,
+    "How long checks may wait for their answers on average, in one gate process, before further "
+    "ones get 503 overloaded.",
+    least=1,
+)
 GATE_BATCH = _whole(
     "FAREBOX_GATE_BATCH", 512, "Calls decided and written by one statement at most.", least=1
 )

@@ -15,9 +15,11 @@ from typing import Any
 from prometheus_client import Counter
 
 from accounts.domain import keys
-from metering.gate import answers, authorize, endpoints, ingest, metrics
+from metering.gate import answers, authorize, bodies, endpoints, ingest, metrics
 from metering.gate.answers import Answer, Header
+from metering.gate.bodies import Bodies, Large
 from metering.gate.calls import Action
+from metering.gate.catalogue import GatewayKey
 from metering.gate.endpoints import Caller
 from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
@@ -28,13 +30,12 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PREFIX = "/api/v1/"
-BODY_MAX = 8 * 1024 * 1024
-BODY_TIMEOUT_S = 10.0 + BODY_MAX / (16 * 1024)  # the server's own patience (config.protocol)
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
+_BEGINNINGS = (f"{PREFIX}check", authorize.PATH)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
 
 
@@ -78,6 +79,7 @@ class Gate:
         self._id_start = b"req_" + secrets.token_hex(10).encode()
         self._ids = itertools.count()
         refusal = answers.problem(_OVERLOADED, base_url=settings.base_url)
+        self._bodies = Bodies()
         self._overloaded = Answer(refusal.status, refusal.encoded(), refusal.headers)
 
     async def stop(self) -> None:
@@ -94,12 +96,19 @@ class Gate:
         sent = headers.get(b"x-request-id", b"")
         request_id = sent if sent and _SANE_ID.fullmatch(sent) else self._new_id()
         started = time.perf_counter()
+        large: Large | None = None
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
             forwarded = scope["path"].startswith(authorize.PATH)
-            if self._engine is not None and self._engine.full:
+            if self._engine is not None and (
+                self._engine.full or (_begins(scope["path"]) and self._engine.room.full)
+            ):
                 raise Overloaded  # before the body is looked at: refusing must cost little
-            body = b"" if forwarded else await _read_body(receive, headers)
+            body, more = (b"", False) if forwarded else await bodies.begin(receive, headers)
+            if more:
+                await self._known(headers.get(b"authorization"))  # strangers are not listened to
+                large = Large(self._bodies)
+                body = await large.read(body, receive)
             started = time.perf_counter()
             answer = await self._answer(scope, headers, body)
         except Problem as refused:
@@ -107,14 +116,26 @@ class Gate:
         except Overloaded:
             metrics.OVERLOADED.inc()
             answer = self._overloaded
+            await self._await_refusal()
+            started = time.perf_counter()  # that took no work
         except Unavailable:
             answer = answers.problem(_UNAVAILABLE, base_url=self._settings.base_url)
-        except _Gone:
+        except bodies.Gone:
             return
+        finally:
+            if large is not None:
+                large.release()
         await _send(send, answer, request_id)
         path = scope["path"][len(PREFIX) :].split("/", 1)[0]
         self._count(path, answer.status)
         metrics.ANSWER_TIME.observe(time.perf_counter() - started)
+
+    async def _await_refusal(self) -> None:
+        """Return when a refusal may be told."""
+        if self._engine is not None:
+            pause = self._engine.room.refuse(asyncio.get_running_loop().time())
+            if pause > 0:
+                await asyncio.sleep(pause)
 
     def _new_id(self) -> bytes:
         """Unique to this request: the process's own random start, and a count."""
@@ -127,23 +148,11 @@ class Gate:
         counter.inc()
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Answer:
-        engine = self._engine
-        if engine is None:
-            engine = self._engine = self._make_engine()
-            self._quarantine = self._make_quarantine()
-            engine.start()
         path: str = scope["path"]
         forwarded = path.startswith(authorize.PATH)
-        digest = self._digest(_gateway_key(headers) if forwarded else headers.get(b"authorization"))
-        catalogue = engine.catalogue
-        if digest not in catalogue.gateways:
-            # Perhaps a new key: the batch compares the catalogue's version and reads it again.
-            try:
-                async with asyncio.timeout(self._settings.deadline_s):
-                    catalogue = await engine.refreshed_catalogue()
-            except TimeoutError as error:
-                raise Unavailable("the catalogue was not read in time") from error
-        gateway = catalogue.caller(digest, now=datetime.now(UTC))
+        engine, digest, gateway = await self._known(
+            _gateway_key(headers) if forwarded else headers.get(b"authorization")
+        )
         caller = Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
         method: str = scope["method"]
         if forwarded:
@@ -174,6 +183,24 @@ class Gate:
             engine, caller, headers, body, hold_id=found["id"], action=action
         )
 
+    async def _known(self, header: bytes | None) -> tuple[Engine, bytes, GatewayKey]:
+        """The engine, started, and the gateway that asks; raises Problem, Unavailable."""
+        engine = self._engine
+        if engine is None:
+            engine = self._engine = self._make_engine()
+            self._quarantine = self._make_quarantine()
+            engine.start()
+        digest = self._digest(header)
+        catalogue = engine.catalogue
+        if digest not in catalogue.gateways:
+            # Perhaps a new key: the batch compares the catalogue's version and reads it again.
+            try:
+                async with asyncio.timeout(self._settings.deadline_s):
+                    catalogue = await engine.refreshed_catalogue()
+            except TimeoutError as error:
+                raise Unavailable("the catalogue was not read in time") from error
+        return engine, digest, catalogue.caller(digest, now=datetime.now(UTC))
+
     def _digest(self, header: bytes | None) -> bytes:
         if header is None:
             raise Problem("key_missing", "Send the gateway's key: `Authorization: Bearer fb_gw_…`.")
@@ -203,34 +230,9 @@ def _gateway_key(headers: dict[bytes, bytes]) -> bytes | None:
     return None if sent is None else b"Bearer " + sent
 
 
-class _Gone(Exception):
-    """The client went away before its request was whole."""
-
-
-async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > BODY_MAX:
-        raise Problem("body_too_large", f"The body may have {BODY_MAX:,} bytes.")
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    parts, size = [body], len(body)
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while message.get("more_body", False):
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _Gone
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > BODY_MAX:
-                    raise Problem("body_too_large", f"The body may have {BODY_MAX:,} bytes.")
-    except TimeoutError as error:
-        raise Problem("request_timeout", "The body did not arrive in time.") from error
-    return b"".join(parts)
+def _begins(path: str) -> bool:
+    """Whether a request asks for what was not begun: a hold's end and usage are let in."""
+    return path.startswith(_BEGINNINGS)
 
 
 def _only(method: str, allowed: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from metering.gate.holds import decide_closing, expire
 from metering.gate.items import Bounds
 from metering.gate.lines import Flight, Lines
 from metering.gate.parameters import parameters
+from metering.gate.room import Room
 from metering.gate.store import Found, Store, Unavailable
 from metering.gate.wire import Problem
 
@@ -46,6 +48,7 @@ class Limits:
     batch: int
     copies: int
     flights: int = 2
+    wait_s: float = math.inf  # how long calls may wait on average before others are refused
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class Engine:
         self._bounds = bounds
         self._limits = limits
         self._lines = Lines(batch=limits.batch)
+        self.room = Room(limits.wait_s)
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._reads_begun = self._reads_done = 0

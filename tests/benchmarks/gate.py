@@ -20,6 +20,7 @@ from tests.benchmarks import (
     growing,
     ingesting,
     measuring,
+    overloading,
     rolling,
     waiting,
     writing,
@@ -28,6 +29,7 @@ from tests.benchmarks.measuring import ROOT, Effort
 
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "gate": (deciding.TITLE, deciding.measure),
+    "overload": (overloading.TITLE, overloading.measure),
     "beside": (beside.TITLE, beside.measure),
     "ingest": (ingesting.TITLE, ingesting.measure),
     "growth": (growing.TITLE, growing.measure),

@@ -71,7 +71,7 @@ class Caller:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of it. `seconds`: of each request that was answered while it was measured."""
+    """What came of it. `seconds`: of each request that was answered 200 while it was measured."""
 
     asked: Asked
     server: int  # its process id
@@ -96,16 +96,18 @@ class Seen:
             self.cpu_s = time.process_time() - self.cpu_s
             self.server_s = cpu_seconds(self.server) - self.server_s
 
-    def judge(self, answer: bytes) -> None:
-        """Count an answer that is not what it should be."""
+    def judge(self, answer: bytes) -> bool:
+        """Count an answer that is not what it should be; whether it is 200."""
         asked = self.asked
         if answer[9:12] != b"200":
             self.faults[answer[9:12].decode()] += 1
-        elif asked.items and asked.kind != "events":
+            return False
+        if asked.items and asked.kind != "events":
             if answer.count(b'"status":200') != asked.items:
                 self.faults["not all admitted"] += 1
         elif asked.kind == "events" and b'"rejected":[{' in answer:
             self.faults["rejected"] += 1
+        return True
 
 
 def closed(seen: Seen, callers: list[Caller], sent: Iterator[bytes], *, span: list[float]) -> None:
@@ -129,7 +131,7 @@ def closed(seen: Seen, callers: list[Caller], sent: Iterator[bytes], *, span: li
             if answer is None:
                 continue
             now = clock()
-            seen.judge(answer)
+            good = seen.judge(answer)
             if holds and not caller.settles and (hold := _HOLD.search(answer)) is not None:
                 caller.settles = True
                 caller.send(settle(seen.asked, hold[1]))
@@ -142,7 +144,8 @@ def closed(seen: Seen, callers: list[Caller], sent: Iterator[bytes], *, span: li
                     waiting.unregister(caller.socket)
                     open_callers -= 1
                     continue
-                keep(now - caller.sent_at)
+                if good:
+                    keep(now - caller.sent_at)
             caller.sent_at = now
             caller.send(next(sent))
 
@@ -180,8 +183,8 @@ def opened(
             if answer is None:
                 continue
             now = clock()
-            seen.judge(answer)
-            if caller.sent_at >= from_at:
+            good = seen.judge(answer)
+            if good and caller.sent_at >= from_at:
                 seen.seconds.append(now - caller.sent_at)
             busy.remove(caller)
             idle.append(caller)
@@ -215,6 +218,7 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
         "cpu_us": seen.cpu_s / count * 1_000_000 if count else 0.0,
         "server_share": seen.server_s / plan["seconds"],
         "faults": dict(seen.faults),
+        "span_s": total_s,  # what the faults are of
     }
 
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE, TIMES, BURST = 40, 10, 20
 THOROUGH = hypothesis.settings().max_examples >= 1_000
-ADMITTED, CALLS = (1_000, 500) if THOROUGH else (50, 10)
+ADMITTED, CALLS = (1_000, 100) if THOROUGH else (50, 10)
 RSS_MIB = 64  # what a storm may add to a process: the queue, the answers, the allocator's slack
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import threading
 from collections.abc import Coroutine
@@ -61,6 +62,7 @@ class GateProcess:
         statement_timeout_ms: int = 5_000,
         address: str = "",
         quarantine: int = 0,
+        wait_s: float = math.inf,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -71,7 +73,7 @@ class GateProcess:
             return Engine(
                 Store(address, statement_timeout_ms=statement_timeout_ms),
                 bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300)),
-                limits=Limits(queue=queue, batch=batch, copies=1_000),
+                limits=Limits(queue=queue, batch=batch, copies=1_000, wait_s=wait_s),
             )
 
         def make_quarantine() -> Quarantine | None:
