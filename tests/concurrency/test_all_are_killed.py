@@ -12,7 +12,6 @@ import json
 import os
 import random
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,6 @@ from typing import Any
 import hypothesis
 import pytest
 
-from config.embedded.postgres import Cluster
 from tests.concurrency.celery_processes import Processes
 from tests.concurrency.gate_processes import Callers, start
 from tests.concurrency.own_server import OwnServer
@@ -34,20 +32,6 @@ ROUNDS = 100 if hypothesis.settings().max_examples >= 1_000 else 6
 CALLERS, CALLS = 12, 400 if ROUNDS == 100 else 60
 PATIENCE_S = 60.0
 pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 20 * ROUNDS)]
-
-
-@pytest.fixture
-def server() -> Iterator[OwnServer]:
-    """A durable PostgreSQL with one customer, and the broker in it."""
-    with tempfile.TemporaryDirectory(prefix="farebox-own-") as folder:
-        if os.geteuid() == 0:
-            Path(folder).chmod(0o711)  # the server's account must pass through
-        made = OwnServer(Cluster(Path(folder) / "home", durable=True))
-        try:
-            made.make()
-            yield made
-        finally:
-            made.cluster.destroy()
 
 
 @pytest.fixture

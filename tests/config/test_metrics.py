@@ -13,14 +13,27 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import urllib3
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.metering.gate.conftest import World, change, gate, world
+from accounts.operations.versions import bump
+from metering.gate import engine
+from metering.models import Balance, Hold
+from tests.metering.gate.client import GateProcess, make_api_key
+from tests.metering.gate.conftest import (
+    World,
+    change,
+    entitle,
+    gate,
+    make_customer,
+    past,
+    world,
+)
 
 __all__ = ["gate", "world"]
 pytestmark = pytest.mark.django_db(transaction=True)
+STATUSES = ("200", "500", "503")
 ROOT = Path(__file__).resolve().parents[2]
 Seen = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -101,6 +114,48 @@ def test_what_becomes_of_events_is_counted(world: World) -> None:
         o: rise.of("farebox_gate_events_total", outcome=o) for o in ("accepted", "duplicate")
     }
     assert outcomes == {"accepted": 2, "duplicate": 1}
+
+
+def test_what_makes_calls_slow_or_fail_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.check(mode="hold", id="forgotten", quantity=10).status == 200
+    rise = Rise()
+    with transaction.atomic():  # behind the back of the gate's copy
+        bump(world.customer.id)
+        Hold.objects.update(expires_at=past(1))
+    assert world.check(mode="consume", id="again").status == 200
+    assert rise.of("farebox_gate_lost_total") == 1
+    assert rise.of("farebox_gate_expired_holds_total") == 1
+
+    monkeypatch.setattr(engine, "LOSSES_BEFORE_LOCK", 0)
+    assert world.check(mode="consume", id="locked").status == 200
+    assert rise.of("farebox_gate_lock_seconds_count") == 1
+
+    poisoned = make_customer()
+    entitle(poisoned, world.calls, unlimited=True)
+    bad = {"key": make_api_key(poisoned), "meter": "api.calls", "mode": "consume"}
+    assert world.gate.check(bad | {"id": "1"}).status == 200
+    with transaction.atomic():  # more than a bigint takes: PostgreSQL refuses the write
+        Balance.objects.filter(customer_id=poisoned.id).update(used=2**63 - 1)
+        bump(poisoned.id)
+    good = {"key": world.key, "meter": "api.calls"}
+    told = world.gate.together(("/api/v1/check", bad | {"id": "2"}), ("/api/v1/check", good))
+    assert [each.status for each in told] == [500, 200]
+    assert rise.of("farebox_gate_splits_total") >= 1
+
+    full = GateProcess(queue=1, batch=1)
+    full.key = world.gate.key
+    try:
+        told = full.together(*[("/api/v1/check", good)] * 8)
+    finally:
+        full.stop()
+    refused = sum(each.status == 503 for each in told)
+    assert refused
+    assert rise.of("farebox_gate_overloaded_total") == refused
+    answers = {s: rise.of("farebox_gate_answers_total", path="check", status=s) for s in STATUSES}
+    assert answers == {"200": 4 + 8 - refused, "500": 1, "503": refused}
+    assert rise.of("farebox_gate_answer_seconds_count") == sum(answers.values())
 
 
 @pytest.mark.slow
