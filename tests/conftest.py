@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
+from pytest_django import DjangoDbBlocker
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,36 @@ def _quick_settings() -> None:
     """Hash passwords quickly, and look for static files when asked instead of at every client."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    request: pytest.FixtureRequest,
+    django_test_environment: None,
+    django_db_modify_db_settings_parallel_suffix: None,
+    django_db_blocker: DjangoDbBlocker,
+) -> None:
+    """Let one worker migrate a database, and the others copy it.
+
+    On a server of the run's own: on another one, what a run that was killed left would be copied.
+    """
+    if not hasattr(request.config, "workerinput") or os.environ.get("FAREBOX_TEST_DATABASE_URL"):
+        return
+    ours, tests = connection.settings_dict, connection.settings_dict["TEST"]
+    served, own = ours["NAME"], tests["NAME"]
+    with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")  # until this connection closes
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", [_TEMPLATE])
+        if not cursor.rowcount:
+            tests["NAME"] = _TEMPLATE
+            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+            connection.close()
+            settings.DATABASES["default"]["NAME"] = ours["NAME"] = served
+            tests["NAME"] = own
+    tests["TEMPLATE"] = _TEMPLATE
+
+
+_TEMPLATE = "test_farebox_migrated"
 
 
 @pytest.fixture(autouse=True, scope="session")
