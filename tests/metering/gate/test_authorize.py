@@ -58,6 +58,17 @@ def test_allow_is_200_without_a_body_and_with_every_identity_header(routed: Worl
     assert got.headers["ratelimit"].startswith('"api.calls.month";r=1000')
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["", "/v1/chat/completions", "/nginx/what/ever", "/nginx-accel/x"])
+def test_a_request_of_any_method_and_path_is_authorized(
+    routed: World, method: str, path: str
+) -> None:
+    got = authorize(routed, path, method=method, x_farebox_meter="api.calls")
+
+    assert (got.status, got.body) == (200, None)
+    assert got.headers["x-farebox"] == "authorize/1"
+
+
 @pytest.mark.parametrize(
     ("path", "method", "headers", "used"),
     [

@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 
 from accounts.operations.versions import bump, bump_catalogue
+from metering.domain.windows import RATE_UNITS, UNITS, anchored_window
 from metering.models import Denial, Entitlement, Grant, UsageBatch, UsageEvent
 from tests.metering.gate.client import BASE_URL, GateProcess, make_api_key
 from tests.metering.gate.conftest import World, change, entitle, make_customer, past
@@ -200,6 +201,30 @@ def test_a_full_minute_is_429_and_says_when(world: World) -> None:
     )
     assert 1 <= int(got.headers["retry-after"]) <= 61
     assert {balance["window"] for balance in got.body["balances"]} == {"minute", "month"}
+
+
+@pytest.mark.parametrize("window", UNITS)
+def test_a_window_of_any_length_is_full_until_its_end(world: World, window: str) -> None:
+    # A minute, and an hour, of this anchor has just begun.
+    anchor_at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=40)
+    Entitlement.objects.filter(customer_id=world.customer.id).delete()
+    entitle(world.customer, world.calls, included=2, window=window, anchor_at=anchor_at)
+    assert world.check(mode="consume", id="1", quantity=2).status == 200
+
+    got = world.check(mode="consume", id="2")
+
+    _, end_at = anchored_window(anchor_at, unit=window, at=datetime.now(UTC))
+    (balance,) = got.body["balances"]
+    assert (balance["used"], balance["remaining"]) == (2, 0)
+    if window in RATE_UNITS:
+        assert (got.status, got.body["code"]) == (429, "rate_exceeded")
+    elif window == "lifetime":
+        assert (got.status, got.body["code"]) == (402, "credits_exhausted")
+    else:
+        assert (got.status, got.body["code"]) == (402, "quota_exhausted")
+    ends = None if window == "lifetime" else end_at
+    assert (balance["resets_at"] and datetime.fromisoformat(balance["resets_at"])) == ends
+    assert UsageEvent.objects.count() == 1
 
 
 @pytest.mark.parametrize(

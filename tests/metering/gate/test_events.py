@@ -156,6 +156,16 @@ def test_an_event_settles_its_hold(world: World) -> None:
         assert got.body["rejected"][0]["code"] == "not_found"
 
 
+def test_a_hold_that_an_event_settled_is_settled_by_no_other(world: World) -> None:
+    held = world.check(meter="chat.tokens", mode="hold", id="h", quantity=3_000)
+    data = {"model": "m-1", "hold": held.body["hold"]["id"]}
+    both = [event(world, f"e{n}", data={**data, "tokens": 100 * n}) for n in (1, 2)]
+
+    assert post(world, both).body == {"accepted": 1, "duplicates": 1, "rejected": []}
+    assert post(world, [event(world, "e3", data={**data, "tokens": 7})]).body["duplicates"] == 1
+    assert world.balance(world.tokens) == (100, 0)
+
+
 def test_an_explicit_quantity(world: World) -> None:
     got = post(world, [event(world, "1", type="api.call", data={"quantity": 12})])
     assert got.body["accepted"] == 1
