@@ -117,7 +117,7 @@ class Hold(models.Model):
     PREFIX: ClassVar[str] = "hold"
     pk = models.CompositePrimaryKey("customer_id", "id")
     customer = models.ForeignKey(
-        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     id = models.UUIDField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
@@ -166,7 +166,7 @@ class Denial(models.Model):
     PREFIX: ClassVar[str] = "dec"
     pk = models.CompositePrimaryKey("customer_id", "id")
     customer = models.ForeignKey(
-        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     id = models.UUIDField()
     code = models.CharField(max_length=40)

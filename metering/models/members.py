@@ -18,7 +18,7 @@ class WindowMember(models.Model):
 
     pk = models.CompositePrimaryKey("customer_id", "meter_id", "window", "start_at", "member")
     customer = models.ForeignKey(
-        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     meter = models.ForeignKey(
         Meter, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False

@@ -216,7 +216,7 @@ class Balance(models.Model):
 
     pk = models.CompositePrimaryKey("customer_id", "meter_id", "window", "start_at")
     customer = models.ForeignKey(
-        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+        Customer, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
     window = models.CharField(max_length=8, choices=Window.choices)
