@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,7 @@ def event_key(source: str, external_id: str) -> UUID:
     return UUID(bytes=hashlib.blake2b(text, digest_size=16).digest())
 
 
+@lru_cache(maxsize=65_536)
 def event_origin(type_: str, gateway_id: int | None, api_key_id: int | None) -> int:
     """A 64-bit digest of what events of a customer have in common, as the database makes it."""
     numbers = ("" if number is None else str(number) for number in (gateway_id, api_key_id))

@@ -187,8 +187,9 @@ def balances_of(
 
 
 @lru_cache(maxsize=16_384)
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _seconds(text: str) -> float:
+    """Unix time of an RFC 3339 instant."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 @lru_cache(maxsize=65_536)
@@ -213,8 +214,7 @@ def limit_headers(
         policies.append(policy)
         limit = f"{name};r={min(balance.remaining, _STRUCTURED_MAX)}"
         if balance.resets_at and waits:
-            seconds = int((_instant(balance.resets_at) - now).total_seconds())
-            limit += f";t={max(seconds, 0)}"
+            limit += f";t={max(int(_seconds(balance.resets_at) - now.timestamp()), 0)}"
         limits.append(limit)
     if not policies:
         return []

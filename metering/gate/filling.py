@@ -28,13 +28,13 @@ async def fill(
     ids: set[int] = set()
     digests: set[bytes] = set()
     externals: set[str] = set()
-    since = now
+    since, oldest = now, now - bounds.max_age
     for call in batch:
         reference = call.reference
         account = copies.of(reference)
         at = None
         if not isinstance(call, Check) or call.body.time is not None:
-            at = _earliest(call, now - bounds.max_age)
+            at = _earliest(call, oldest)
         # A name may have gone from the customer that it led to when last read to another one.
         known = account is not None and names(reference, account)
         covered = at is None or (

@@ -50,12 +50,13 @@ class _Rows:
 
     def add(self, work: Work) -> None:
         """Add what one customer's calls change."""
-        customer_id = work.account.customer_id
-        self.proposals.append(Proposal(customer_id, work.account.version, work.writes))
-        self.ids += [Id(customer_id, key) for key in work.new_ids]
+        customer_id, writes = work.account.customer_id, work.writes
+        self.proposals.append(Proposal(customer_id, work.account.version, writes))
+        for key in work.new_ids:
+            self.ids.append(Id(customer_id, key))
         if work.denials:
             self.denials += [work.denials[key] for key in sorted(work.denials)]
-        if not work.writes:
+        if not writes:
             return
         self.writers += 1
         self.origins += [Origin(customer_id, i, *key) for key, i in work.origins.items()]

@@ -16,6 +16,7 @@ _decisions: dict[tuple[str, str], Counter] = {}  # bound labels, so that none is
 def count_landed(works: Iterable[Work]) -> None:
     """Count what was decided for customers whose answers stand, before anybody is told."""
     decided: dict[tuple[str, str], int] = {}
+    outcomes: dict[str, int] = {}
     replays = expired = 0
     for work in works:
         expired += len(work.expired)
@@ -23,7 +24,8 @@ def count_landed(works: Iterable[Work]) -> None:
             if call.done:
                 continue  # refused meanwhile, and counted as that
             if isinstance(call, Reported) and call.failure is None:
-                _count_fates(call)
+                for fate in call.fates.values():
+                    outcomes[fate.outcome] = outcomes.get(fate.outcome, 0) + 1
                 continue
             code, replayed = _outcome(call)
             replays += replayed
@@ -31,6 +33,8 @@ def count_landed(works: Iterable[Work]) -> None:
             decided[key] = decided.get(key, 0) + 1
     for key, count in decided.items():
         _decision(key).inc(count)
+    for outcome, count in outcomes.items():
+        metrics.EVENTS.labels(outcome).inc(count)
     if replays:
         metrics.REPLAYS.inc(replays)
     if expired:
@@ -66,11 +70,3 @@ def _decision(key: tuple[str, str]) -> Counter:
     if bound is None:
         bound = _decisions[key] = metrics.DECISIONS.labels(*key)
     return bound
-
-
-def _count_fates(call: Reported) -> None:
-    outcomes: dict[str, int] = {}
-    for fate in call.fates.values():
-        outcomes[fate.outcome] = outcomes.get(fate.outcome, 0) + 1
-    for outcome, count in outcomes.items():
-        metrics.EVENTS.labels(outcome).inc(count)
