@@ -161,14 +161,13 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     waiter = Waiter(len(calls))
     for call in calls:
         call.waiter = waiter
+    engine.submit(calls)
     if len(calls) > 1 or not isinstance(calls[0], Check):
-        engine.submit(calls)
         await waiter.wait()
         return
     room = engine.room
     room.enter()
     try:
-        engine.submit(calls)
         await waiter.wait()
     finally:
         room.leave(asyncio.get_running_loop().time())

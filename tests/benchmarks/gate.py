@@ -21,6 +21,7 @@ from tests.benchmarks import (
     ingesting,
     measuring,
     overloading,
+    returning,
     rolling,
     waiting,
     writing,
@@ -30,6 +31,7 @@ from tests.benchmarks.measuring import ROOT, Effort
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "gate": (deciding.TITLE, deciding.measure),
     "overload": (overloading.TITLE, overloading.measure),
+    "killed": (returning.TITLE, returning.measure),
     "beside": (beside.TITLE, beside.measure),
     "ingest": (ingesting.TITLE, ingesting.measure),
     "growth": (growing.TITLE, growing.measure),
