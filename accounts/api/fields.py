@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -195,15 +194,3 @@ class MetadataField(serializers.DictField):
         if len(found) > 50 or any(len(name) > 40 for name in found):
             self.fail("too_many")
         return found
-
-
-class ComputedField(serializers.Field[Any, Any, Any, Any]):
-    """A read-only member made by a function of the whole thing."""
-
-    def __init__(self, compute: Callable[[Any], Any], **options: Any) -> None:
-        super().__init__(source="*", read_only=True, **options)
-        self.compute = compute
-
-    def to_representation(self, value: Any) -> Any:
-        """What the function makes of it."""
-        return self.compute(value)

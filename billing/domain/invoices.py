@@ -13,8 +13,6 @@ from typing import Final
 
 from billing.domain.money import Money, currency_of, format_money
 from billing.domain.periods import Period
-from billing.domain.prices import Price, decimal_text, price_to_json
-from billing.domain.rating import overage_quantity, rate, rating_delta, tiers_to_json
 
 
 class InvoiceTransitionRefused(Exception):
@@ -116,75 +114,6 @@ class CarriedAmount:
 
     invoice_id: str
     amount: int
-
-
-def fee_line(plan_name: str, *, amount: int, period: Period) -> LineDraft:
-    """The plan's fee for ``period``."""
-    return LineDraft(LineKind.FEE, f"{plan_name} plan", amount, period)
-
-
-def proration_lines(
-    old_plan: str, *, new_plan: str, credit: int, charge: int, period: Period
-) -> tuple[LineDraft, ...]:
-    """A change of plan for the rest ``period``: what is given back and what is charged.
-    A part of 0 makes no line."""
-    parts = ((f"Unused time on {old_plan}", -credit), (f"Remaining time on {new_plan}", charge))
-    return tuple(
-        LineDraft(LineKind.PRORATION, text, amount, period) for text, amount in parts if amount
-    )
-
-
-def usage_line(
-    meter: str, *, used: int, included: int, price: Price, currency: str, period: Period
-) -> LineDraft:
-    """What the units of ``meter`` past the ``included`` ones cost; 0 where there are none."""
-    billed = overage_quantity(used, included=included)
-    rated = rate(price, quantity=billed, currency=currency)
-    past = f" past the {included:,} included" if included else ""
-    return LineDraft(
-        LineKind.USAGE,
-        f"{meter}: {billed:,}{past}",
-        rated.amount_minor,
-        period,
-        meter=meter,
-        quantity=billed,
-        detail={
-            "used": used,
-            "included": included,
-            "price": price_to_json(price),
-            "amount": decimal_text(rated.amount),
-            "tiers": tiers_to_json(rated.tiers),
-        },
-    )
-
-
-def adjustment_line(
-    meter: str,
-    *,
-    used_before: int,
-    used_after: int,
-    included: int,
-    price: Price,
-    currency: str,
-    period: Period,
-) -> LineDraft:
-    """What late or corrected usage of a closed ``period`` changes: new minus old rating."""
-    before = overage_quantity(used_before, included=included)
-    after = overage_quantity(used_after, included=included)
-    return LineDraft(
-        LineKind.ADJUSTMENT,
-        f"{meter}: {used_after - used_before:+,} after the period was closed",
-        rating_delta(price, before=before, after=after, currency=currency),
-        period,
-        meter=meter,
-        quantity=after - before,
-        detail={
-            "used_before": used_before,
-            "used_after": used_after,
-            "included": included,
-            "price": price_to_json(price),
-        },
-    )
 
 
 def minimum_shortfall(spent: int, *, minimum: int) -> int:

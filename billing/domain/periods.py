@@ -67,17 +67,6 @@ def period_at(anchor_at: datetime, *, interval: Interval, at: datetime) -> Perio
     return Period(*anchored_window(_utc(anchor_at), unit=interval, at=_utc(at)))
 
 
-def next_period(anchor_at: datetime, *, interval: Interval, after: Period) -> Period:
-    """The period that starts where ``after`` ends.
-
-    ``after`` may be a short first period (see :func:`first_period`): the next one is then a
-    whole one. Where ``after`` does not end on a boundary of this anchor, because the anchor
-    was changed, the next period runs from there to the next boundary.
-    """
-    found = period_at(anchor_at, interval=interval, at=after.end_at)
-    return Period(after.end_at, found.end_at)
-
-
 def first_period(start_at: datetime, *, anchor_at: datetime, interval: Interval) -> Period:
     """From ``start_at`` to the next boundary of the anchor: short where they do not meet."""
     return Period(start_at, period_at(anchor_at, interval=interval, at=start_at).end_at)

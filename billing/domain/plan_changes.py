@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Final
 
 from billing.domain.periods import Interval, Period
-from billing.domain.proration import ChangeAmounts, change_amounts
 from billing.domain.subscriptions import SubscriptionStatus
 
 
@@ -101,18 +100,3 @@ def change_timing(
         return ChangeTiming(when, period.end_at)
     restarts = new.interval != old.interval or (old.fee == 0 and new.fee > 0)
     return ChangeTiming(when, now, prorate=upgrade and not restarts, restarts_period=restarts)
-
-
-def change_price(
-    timing: ChangeTiming, *, old: PlanTerms, new: PlanTerms, period: Period
-) -> ChangeAmounts:
-    """What a change moves when it takes effect (a preview asks the same): nothing unless it
-    prorates or restarts the period. A change at the period's end moves nothing here: the next
-    period is simply charged at the new fee."""
-    if timing.restarts_period:
-        return ChangeAmounts(credit=0, charge=new.fee)
-    if not timing.prorate:
-        return ChangeAmounts(credit=0, charge=0)
-    return change_amounts(
-        old.fee, new_fee=new.fee, period=period, at=timing.effective_at, currency=new.currency
-    )

@@ -30,22 +30,6 @@ class SplitFee:
     unused: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeAmounts:
-    """What a change of plan inside a period moves, in minor units, both not negative.
-
-    ``credit``: given back for the unused rest of the old fee. ``charge``: owed for the new
-    one. ``net`` is what the customer pays (negative: gets).
-    """
-
-    credit: int
-    charge: int
-
-    @property
-    def net(self) -> int:
-        return self.charge - self.credit
-
-
 def split_fee(fee: int, *, period: Period, at: datetime, currency: str) -> SplitFee:
     """``fee`` (minor units) of the whole ``period``, cut at ``at``.
 
@@ -64,17 +48,3 @@ def rest_of_fee(fee: int, *, period: Period, at: datetime, currency: str) -> int
     """What the part of ``period`` from ``at`` on costs: the first, short period of a
     subscription, or the charge of a plan that begins inside a period."""
     return split_fee(fee, period=period, at=at, currency=currency).unused
-
-
-def change_amounts(
-    old_fee: int, *, new_fee: int, period: Period, at: datetime, currency: str
-) -> ChangeAmounts:
-    """A change between plans of the same interval, inside ``period``, at ``at``.
-
-    Changing back at the same instant moves exactly the opposite, and a chain of changes never
-    gives back more than was charged (design: no sequence of changes gives more than was paid).
-    """
-    return ChangeAmounts(
-        credit=rest_of_fee(old_fee, period=period, at=at, currency=currency),
-        charge=rest_of_fee(new_fee, period=period, at=at, currency=currency),
-    )

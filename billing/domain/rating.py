@@ -93,15 +93,6 @@ def rate(price: Price, *, quantity: int, currency: str) -> Rated:
     return Rated(amount, round_minor(amount, currency=currency), tiers)
 
 
-def rating_delta(price: Price, *, before: int, after: int, currency: str) -> int:
-    """What late usage changes, in minor units (negative: to be given back): the rating of all
-    units that are known now minus the rating that was invoiced. So the adjustments of a
-    period always add up to the rating of its final quantity."""
-    was = rate(price, quantity=before, currency=currency)
-    now = rate(price, quantity=after, currency=currency)
-    return now.amount_minor - was.amount_minor
-
-
 def tiers_to_json(tiers: Sequence[RatedTier]) -> list[dict[str, object]]:
     """The explanation as an invoice line carries it; decimals as strings."""
     rows: list[dict[str, object]] = []

@@ -96,13 +96,6 @@ def next_step(
     return None
 
 
-def next_attempt(tried: Sequence[StepState], *, step: PlannedStep) -> int:
-    """The number of a *new* attempt of this step, from 1. Repeating a call keeps its number
-    and key; a new one is for after a stored final answer, or after reconciling."""
-    numbers = (s.attempt for s in tried if (s.kind, s.chunk) == (step.kind, step.chunk))
-    return max(numbers, default=0) + 1
-
-
 def step_key(invoice_id: str, *, step: StepKind, attempt: int, chunk: int = 0) -> str:
     """The idempotency key: the same for the same call, of another form for no other.
 

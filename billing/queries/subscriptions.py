@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from billing.models import PlanVersion, Subscription
+from billing.models import Subscription
 
 
 def subscriptions(
@@ -23,9 +23,3 @@ def current_subscription(customer_id: int) -> Subscription | None:
     """The one that is not canceled, if there is one."""
     found = subscriptions(customer_id=customer_id)
     return found.exclude(status=Subscription.Status.CANCELED).first()
-
-
-def current_plan(customer_id: int) -> PlanVersion | None:
-    """The version the customer's subscription stands under today."""
-    subscription = current_subscription(customer_id)
-    return subscription.version if subscription else None

@@ -53,12 +53,6 @@ def terms_of(meter: Meter, *, at: datetime | None = None) -> MeterTerms:
     return next((each for each in found if at is not None and each.stands_at(at)), found[0])
 
 
-def terms_at(meter_id: int, at: datetime) -> MeterTerms | None:
-    """The terms by which the meter counts what occurred at that moment; None: no such meter."""
-    meter = Meter.objects.select_related("price_table").filter(id=meter_id).first()
-    return None if meter is None else terms_of(meter, at=at)
-
-
 def all_terms(meters: Iterable[Meter]) -> list[MeterTerms]:
     """The terms of these meters, every version of each, the first first.
 

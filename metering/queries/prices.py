@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 
@@ -29,15 +28,6 @@ def price_schedule(table_id: int) -> PriceSchedule:
         key=PriceTable.objects.get(id=table_id).key,
         starts=starts,
         books=tuple(_book(each.id) for each in active),
-    )
-
-
-def version_at(table_id: int, moment: datetime) -> PriceTableVersion | None:
-    """The version that stands at a moment, if any."""
-    return (
-        PriceTableVersion.objects.filter(table_id=table_id, effective_at__lte=moment)
-        .order_by("-effective_at")
-        .first()
     )
 
 

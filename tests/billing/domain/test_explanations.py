@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.domain.explanations import LineFacts, Recomputed, recompute
-from billing.domain.invoices import LineKind, usage_line
+from billing.domain.invoices import LineKind
 from billing.domain.periods import Period
 from billing.domain.prices import Package, Percentage, Price, parse_price, price_to_json
 from billing.domain.rating import rate, tiers_to_json
@@ -33,12 +33,17 @@ def facts(kind: LineKind, detail: dict[str, Any], **members: Any) -> LineFacts:
 
 @given(any_price, st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_usage_line_comes_to_what_was_invoiced(price: Price, used: int, included: int) -> None:
-    line = usage_line(
-        "m", used=used, included=included, price=price, currency="usd", period=OCTOBER
-    )
-    again = recompute(facts(LineKind.USAGE, dict(line.detail), quantity=line.quantity))
-    assert again.amount == line.amount
-    assert len(again.sums) == len(line.detail["tiers"])  # type: ignore[arg-type]
+    billed = max(0, used - included)
+    rated = rate(price, quantity=billed, currency="usd")
+    detail = {
+        "used": used,
+        "included": included,
+        "price": price_to_json(price),
+        "tiers": tiers_to_json(rated.tiers),
+    }
+    again = recompute(facts(LineKind.USAGE, detail, quantity=billed))
+    assert again.amount == rated.amount_minor
+    assert len(again.sums) == len(rated.tiers)
 
 
 def test_a_later_span_begins_where_the_tiers_stood() -> None:

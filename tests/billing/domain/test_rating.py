@@ -25,7 +25,6 @@ from billing.domain.rating import (
     Rated,
     overage_quantity,
     rate,
-    rating_delta,
     tiers_to_json,
 )
 from metering.domain.rollover import rolled_over
@@ -47,6 +46,12 @@ def _golden(name: str) -> Any:
 
 
 GOLDEN = _golden("rating")
+
+
+def _more(price: Price, *, before: int, after: int, currency: str) -> int:
+    """What is billed past what was billed before, in minor units (negative: given back)."""
+    was, now = (rate(price, quantity=each, currency=currency) for each in (before, after))
+    return now.amount_minor - was.amount_minor
 
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
@@ -80,7 +85,7 @@ def test_golden_of_interim_invoices(row: dict[str, Any]) -> None:
     price, before = parse_price(row["price"]), 0
     for cut in row["cuts"]:
         after = before + cut["units"]
-        billed = rating_delta(price, before=before, after=after, currency=row["currency"])
+        billed = _more(price, before=before, after=after, currency=row["currency"])
         assert billed == cut["minor"]
         before = after
     assert rate(price, quantity=before, currency=row["currency"]).amount_minor == row["whole"]
@@ -161,7 +166,7 @@ def test_a_period_cut_anywhere_costs_what_it_costs_whole(price: Price, parts: li
     """Spans are rated from where the tiers stood: the lines of all of them are the whole."""
     reached = [0, *accumulate(parts)]
     lines = [
-        rating_delta(price, before=before, after=after, currency="usd")
+        _more(price, before=before, after=after, currency="usd")
         for before, after in pairwise(reached)
     ]
     assert min(lines) >= 0
@@ -218,7 +223,7 @@ def test_adjustments_add_up_to_the_rating_of_the_final_quantity(
 ) -> None:
     steps = zip([0, *counts], counts, strict=False)
     adjusted = sum(
-        rating_delta(price, before=before, after=after, currency="usd") for before, after in steps
+        _more(price, before=before, after=after, currency="usd") for before, after in steps
     )
     assert adjusted == rate(price, quantity=counts[-1], currency="usd").amount_minor
 

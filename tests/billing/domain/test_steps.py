@@ -17,7 +17,6 @@ from billing.domain.steps import (
     backoff,
     classify,
     needs_action,
-    next_attempt,
     next_step,
     plan_steps,
     reusable,
@@ -62,17 +61,6 @@ def test_no_step_is_skipped(lines: int, indexes: set[int]) -> None:
     step = next_step(tried, line_count=lines)
     before = plan if step is None else plan[: plan.index(step)]
     assert set(before) <= {PlannedStep(state.kind, state.chunk) for state in tried}
-
-
-def test_attempts_are_counted_per_step() -> None:
-    tried = [
-        StepState(K.CREATE, 0, 1, done=False),
-        StepState(K.CREATE, 0, 2, done=True),
-        StepState(K.ADD_LINES, 1, 4, done=False),
-    ]
-    assert next_attempt(tried, step=PlannedStep(K.CREATE)) == 3
-    assert next_attempt(tried, step=PlannedStep(K.ADD_LINES, 0)) == 1
-    assert next_attempt(tried, step=PlannedStep(K.ADD_LINES, 1)) == 5
 
 
 ids = st.from_regex(r"inv_[0-9a-z]{4,26}", fullmatch=True)

@@ -12,7 +12,7 @@ from billing.domain.subscriptions import SubscriptionTransitionRefused
 from billing.models import Invoice, Subscription, SubscriptionPhase
 from billing.operations import checking, closing, collecting, subscribing
 from billing.queries.catalogue import CurrencyUnfit, PlanUnknown
-from billing.queries.subscriptions import current_plan, current_subscription, subscriptions
+from billing.queries.subscriptions import current_subscription, subscriptions
 from metering.models import Entitlement, Standing
 from tests.factories.accounts import a_customer
 from tests.factories.billing import (
@@ -64,7 +64,9 @@ class TestSubscribing:
             ("sso", "boolean", ""),
         ]
         assert denial(subscription) == ("", None)
-        assert current_plan(subscription.customer_id) == version
+        current = current_subscription(subscription.customer_id)
+        assert current is not None
+        assert current.version == version
         assert sound()
 
     def test_periods_follow_the_start_or_the_calendar(self) -> None:
@@ -118,7 +120,7 @@ class TestSubscribing:
             subscribing.subscribe(1, plan=euro.plan.key, **given)
         with pytest.raises(subscribing.SubscriptionUnknown):
             subscribing.pause(1, **given)
-        assert current_plan(customer.id) is None
+        assert current_subscription(customer.id) is None
         assert not Subscription.objects.exists()
 
 

@@ -19,7 +19,7 @@ from metering.domain.meters import counted_of
 from metering.management.price_sources import PriceSourceMissing, from_pip
 from metering.models import PriceTable, PriceTableVersion, TokenPrice
 from metering.operations.defining import define_meter
-from metering.queries.meters import terms_at
+from metering.queries.meters import terms_of
 from tests.metering.management.wheels import MEMBER, PRICES, build, install
 
 pytestmark = pytest.mark.django_db
@@ -80,9 +80,7 @@ def test_a_new_list_is_shown_as_a_difference_and_prices_nothing_until_activated(
     used = {"model": "gpt-4o", "input_tokens": 1_000, "cached_input_tokens": 100}
 
     def cost(at: datetime) -> int | str:
-        terms = terms_at(meter.id, at)
-        assert terms is not None
-        return counted_of(terms, used, at=at)
+        return counted_of(terms_of(meter, at=at), used, at=at)
 
     # 1,000 x 2,500 + 100 x 1,250 nano
     now = datetime.now(UTC)

@@ -22,7 +22,7 @@ from metering.operations.defining import (
     define_meter,
 )
 from metering.operations.pricing import activate_prices, create_price_table, draft_prices
-from metering.queries.meters import all_terms, meter_by_reference, terms_at, terms_of
+from metering.queries.meters import all_terms, meter_by_reference, terms_of
 from tests.factories.metering import NOW
 
 pytestmark = pytest.mark.django_db
@@ -199,10 +199,9 @@ def test_a_change_stands_from_its_time_on() -> None:
         (first, "eu", SOON - timedelta.resolution),
         (second, "us", SOON),
     ):
-        assert terms_at(meter.id, at) == terms_of(meter, at=at) == terms
+        assert terms_of(meter, at=at) == terms
         assert matches(terms, type="llm.completion", properties={"region": region}, at=at)
     assert terms_of(meter) == first
-    assert terms_at(meter.id + 1, NOW) is None
     assert (first.dimensions, second.dimensions) == (("model",), ())
 
 

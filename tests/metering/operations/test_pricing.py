@@ -26,7 +26,6 @@ from metering.queries.prices import (
     price_schedule,
     price_table_by_key,
     prices_of,
-    version_at,
 )
 from tests.factories.metering import NOW
 
@@ -81,7 +80,6 @@ def test_a_draft_keeps_prices_source_and_hash_and_prices_nothing() -> None:
     assert prices_of(version) == PRICES
     assert str(TokenPrice.objects.get(model="*")) == "* input 0.000000000000000001"
     assert newest_active(table.id) is None
-    assert version_at(table.id, NOW) is None
     assert price_schedule(table.id).books == ()
     assert state()[0] == catalogue
 
@@ -134,9 +132,9 @@ def test_the_first_version_prices_what_was_late_too() -> None:
     version = activate_prices(table.id, number=1, ahead=AHEAD, **ACTOR)
     assert (version.status, version.effective_at) == ("active", datetime(1970, 1, 1, tzinfo=UTC))
     assert state()[0] == catalogue + 1
-    assert version_at(table.id, NOW - timedelta(days=10_000)) == version
-    book = price_schedule(table.id).book_at(NOW - timedelta(days=90))
-    assert book.cost("m-1", {"input": 2}) == 5_000
+    for days in (90, 10_000):
+        book = price_schedule(table.id).book_at(NOW - timedelta(days=days))
+        assert book.cost("m-1", {"input": 2}) == 5_000
 
 
 def test_a_later_version_changes_nothing_that_has_occurred() -> None:
@@ -156,10 +154,9 @@ def test_a_later_version_changes_nothing_that_has_occurred() -> None:
     second = activate_prices(table.id, number=2, ahead=AHEAD, **ACTOR)
     assert second.effective_at == NOW + AHEAD
     assert newest_active(table.id) == second
-    assert version_at(table.id, NOW + AHEAD - timedelta.resolution) == first
-    assert version_at(table.id, NOW + AHEAD) == second
     schedule = price_schedule(table.id)
-    costs = [schedule.book_at(at).cost("m-1", {"input": 1}) for at in (NOW, NOW + AHEAD)]
+    around = (NOW + AHEAD - timedelta.resolution, NOW + AHEAD)
+    costs = [schedule.book_at(at).cost("m-1", {"input": 1}) for at in around]
     assert costs == [2_500, 5_000]
     (changed,) = difference_of(second, base=first).changed
     assert (changed.before, changed.percent) == (Decimal("0.0000025"), Decimal(100))
