@@ -25,6 +25,7 @@ class AuditEntry(Entity):
     request_id = models.CharField(max_length=200, blank=True)
 
     class Meta:
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=["customer", "-at"], name="auditentry_customer_at"),
             models.Index(fields=["subject", "-at"], name="auditentry_subject_at"),

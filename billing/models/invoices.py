@@ -92,6 +92,7 @@ class Invoice(Entity):
     attempt_count = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)  # when Stripe tries again
     failure_code = models.CharField(max_length=100, blank=True)
+    swept_at = models.DateTimeField(null=True)  # when it was last read again unasked
     next_push_at = models.DateTimeField(null=True)  # when the push goes on; null = not pending
     push_problem = models.CharField(max_length=1000, blank=True)
 

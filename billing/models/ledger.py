@@ -168,6 +168,7 @@ class LedgerEntry(models.Model):
     currency = models.CharField(max_length=3)
 
     class Meta:
+        verbose_name_plural = "ledger entries"
         constraints = [
             models.CheckConstraint(condition=~Q(amount=0), name="ledgerentry_amount_is_not_zero")
         ]

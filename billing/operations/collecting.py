@@ -48,6 +48,11 @@ class CollectedByStripe(Exception):
     """Stripe collects this invoice; marked as paid here it would be charged as well."""
 
 
+def note_sweep(invoice_id: int, *, now: datetime) -> None:
+    """It is being read again at Stripe: others have their turn first, whatever comes of it."""
+    Invoice.objects.filter(pk=invoice_id).update(swept_at=now)
+
+
 def mark_pushed(
     invoice_id: int,
     *,

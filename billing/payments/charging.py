@@ -47,7 +47,8 @@ def charge_due(*, now: datetime, limit: int) -> int:
 
     Those of customers from whom nothing may be collected wait. Any number of workers may do this
     at once: the step log makes one charge of it. One that fails is logged and keeps no other from
-    its turn; Stripe being away ends the round. Call it outside any transaction.
+    its turn; Stripe being away ends the round. Call it outside any transaction. Raises
+    LiveKeyInDebug.
     """
     held = StripeCustomer.objects.filter(customer=OuterRef("customer"), held_at__isnull=False)
     due = Invoice.objects.filter(
@@ -66,6 +67,8 @@ def charge_due(*, now: datetime, limit: int) -> int:
         except _AWAY as error:
             log.warning("stripe_away", reason=str(error))
             break
+        except client.LiveKeyInDebug:
+            raise
         except Exception:
             log.exception("top_up_not_charged", invoice=invoice.public_id)
     return charged

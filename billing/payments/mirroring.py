@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts.domain.ids import IdMalformed, decode
 from billing.domain import steps
@@ -103,19 +103,21 @@ def refresh(invoice: Invoice, *, now: datetime) -> Json:
 def sweep(*, now: datetime, limit: int) -> int:
     """Re-read open invoices whose announced attempt is over, in case no message came; how many.
 
-    One that fails is logged and keeps no other from its turn. Stripe being away ends the round;
-    the next one goes on. Raises StripeStopped, StripeUnreachable.
+    Those read longest ago go first, so that `limit` that always fail keep no other from its turn;
+    one that fails is logged. Stripe being away ends the round; the next one goes on. Raises
+    StripeStopped, StripeUnreachable, LiveKeyInDebug.
     """
     overdue = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now)
     waiting = Invoice.objects.filter(
         overdue, push=Invoice.Push.PUSHED, status=Invoice.Status.OPEN
-    ).order_by("issued_at")
+    ).order_by(F("swept_at").asc(nulls_first=True), "issued_at", "id")
     swept = 0
     for invoice in waiting[:limit] if client.configured() else ():
+        collecting.note_sweep(invoice.pk, now=now)
         try:
             refresh(invoice, now=now)
             swept += 1
-        except (client.StripeStopped, client.StripeUnreachable):
+        except (client.StripeStopped, client.StripeUnreachable, client.LiveKeyInDebug):
             raise
         except Exception:
             log.exception("invoice_not_swept", invoice=invoice.public_id)

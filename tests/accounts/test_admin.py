@@ -57,6 +57,10 @@ def last_entry(staff: Member) -> AuditEntry:
     return entry
 
 
+def test_lists_are_named_in_english(pages: Client) -> None:
+    assert "Audit entries" in pages.get("/admin/").content.decode()
+
+
 def test_every_page_opens(pages: Client) -> None:
     a_customer(), a_gateway(), an_api_key(), an_operator_key()
     for model in admin.site._registry:

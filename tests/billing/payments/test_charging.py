@@ -259,6 +259,34 @@ def test_one_that_fails_keeps_no_other_from_its_turn(
     assert Invoice.objects.get(pk=first.pk).status == "open"
 
 
+def test_as_many_as_are_swept_at_once_may_fail_and_others_have_their_turn(
+    simulator: Simulator, payer: Customer, now: datetime
+) -> None:
+    begin(payer, now=now - MINUTE)
+    Wallet.objects.update(balance=Decimal(10) ** 18 - 1)  # nothing more goes in
+    give_card(other := a_customer(email="bob@example.com"), now=now)
+    a_pending_invoice(other, now=now)
+    push_due(now=now, limit=10)
+    charging.charge_due(now=now, limit=10)
+    assert [sweep(now=now + turn * MINUTE, limit=1) for turn in range(3)] == [0, 1, 0]
+
+
+def test_a_live_key_while_debugging_is_told_once_and_ends_the_round(
+    simulator: Simulator, payer: Customer, now: datetime, settings: Settings
+) -> None:
+    begin(payer, now=now)
+    give_card(other := a_customer(email="bob@example.com"), now=now)
+    begin(other, now=now)
+    push_due(now=now, limit=10)
+    settings.STRIPE_API_KEY, settings.DEBUG = "sk_live_x", True
+    with pytest.raises(client.LiveKeyInDebug):
+        charging.charge_due(now=now, limit=10)
+    with pytest.raises(client.LiveKeyInDebug):
+        sweep(now=now, limit=10)
+    assert Invoice.objects.filter(swept_at=now).count() == 1  # the round ended with the first
+    assert charges(simulator) == []
+
+
 def test_stripe_being_away_ends_the_round(
     simulator: Simulator, payer: Customer, now: datetime
 ) -> None:
