@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django import forms
@@ -11,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from billing.admin.shown import ShownAdmin, ShownTable
-from billing.domain.top_ups import AutoTopUpTerms
+from billing.domain.top_ups import AutoTopUpTerms, request_key_of_form
 from billing.models import AutoTopUp, Invoice, Wallet
 from billing.operations import topping_up
 
@@ -40,6 +41,9 @@ class AmountsForm(ActionForm):
     amount = forms.IntegerField(required=False, min_value=1, label="Amount (minor units)")
     threshold = forms.IntegerField(required=False, min_value=1, label="Threshold")
     monthly_cap = forms.IntegerField(required=False, min_value=1, label="Monthly cap")
+    form = forms.CharField(
+        required=False, label="", widget=forms.HiddenInput, initial=lambda: secrets.token_hex(16)
+    )
 
 
 @admin.register(Wallet)
@@ -64,12 +68,15 @@ class WalletAdmin(ShownAdmin):
 
     @admin.action(description="Top up: charge the amount given", permissions=["operate"])
     def top_up(self, request: HttpRequest, rows: QuerySet[Wallet]) -> None:
-        """Charge the customers' payment methods; workers do it."""
+        """Charge the customers' payment methods; workers do it. A form sent twice charges once."""
         amount = _typed(request, "amount")
+        key = request_key_of_form(request.POST.get("form", ""), amount=amount)
         self._each_customer(
             request,
             rows,
-            lambda customer_id, **by: topping_up.begin_top_up(customer_id, amount=amount, **by),
+            lambda customer_id, **by: topping_up.begin_top_up(
+                customer_id, amount=amount, request_key=key, **by
+            ),
         )
 
     @admin.action(

@@ -5,6 +5,7 @@ All amounts are in minor units of the wallet's one currency; a balance may have 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -43,6 +44,12 @@ class AutoTopUpTerms:
     threshold: int
     amount: int
     monthly_cap: int
+
+
+def request_key_of_form(form: str, *, amount: int) -> str | None:
+    """Names the request that a form made: the same for one that is sent twice, so that it charges
+    once. ``form``: what only this form says; None where it says nothing."""
+    return hashlib.sha256(f"form:{form}:{amount}".encode()).hexdigest() if form else None
 
 
 def check_amount(amount: int, *, currency: str, param: str = "amount") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Any, Final
 
@@ -13,13 +12,20 @@ from django.shortcuts import redirect
 from accounts.domain.ids import IdMalformed, decode
 from billing.domain.invoices import InvoiceTransitionRefused
 from billing.domain.money import currency_of
-from billing.domain.top_ups import AutoTopUpTerms, TopUpInvalid, TopUpStatus, status_of_top_up
+from billing.domain.top_ups import (
+    AutoTopUpTerms,
+    TopUpInvalid,
+    TopUpStatus,
+    request_key_of_form,
+    status_of_top_up,
+)
 from billing.models import Invoice, StripeCustomer
 from billing.operations import topping_up
 from billing.pages import wording
 from billing.pages.access import PortalView
 from billing.pages.spend_limit import AmountUnreadable, minor
 from billing.payments.charging import charge_at_once
+from billing.queries.subscriptions import current_subscription
 from billing.queries.top_ups import auto_top_up_view, top_ups
 
 SHOWN: Final = 12
@@ -73,7 +79,7 @@ class Wallet(PortalView):
                 self.customer.id,
                 amount=amount,
                 actor=self.actor,
-                request_key=self._request_key(amount),
+                request_key=request_key_of_form(self.request.POST.get("form", ""), amount=amount),
                 now=self.now,
             )
         except TopUpInvalid as refused:
@@ -87,13 +93,6 @@ class Wallet(PortalView):
                 messages.error(self.request, f"The payment failed. {wording.failure(found)}")
             case _:
                 messages.info(self.request, f"The top-up of {paid} is under way.")
-
-    def _request_key(self, amount: int) -> str | None:
-        """The same for a form that is sent twice, so that it charges once."""
-        form = self.request.POST.get("form", "")
-        if not form:
-            return None
-        return hashlib.sha256(f"portal:{form}:{amount}".encode()).hexdigest()
 
     def _cancel(self) -> None:
         try:
@@ -132,6 +131,7 @@ class Wallet(PortalView):
             balance=wording.decimal_money(f"{view.balance:f}", view.currency),
             topped_up=wording.money(view.topped_up, view.currency),
             cap=wording.money(view.monthly_cap or 0, view.currency),
+            rests=view.enabled and current_subscription(self.customer.id) is None,
             why=wording.suppression(view) if view.suppressed_at else "",
             under_way=next((row for row in rows if row["open"]), None),
             rows=rows,

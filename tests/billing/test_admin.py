@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -169,6 +170,23 @@ def test_wallets_are_topped_up_now_and_by_themselves(
     assert "suppressed" in staff.get("/admin/billing/wallet/").content.decode()
     assert "Done for 1" in act(staff, "wallet", "switch_off", wallet)
     assert not AutoTopUp.objects.get().enabled
+
+
+def test_a_top_up_whose_form_is_sent_twice_charges_once(
+    staff: Client, invoice: Invoice, now: datetime
+) -> None:
+    crediting.top_up_wallet(invoice.customer_id, amount=5, reference="wire", actor="opk_1", now=now)
+    wallet = Wallet.objects.get()
+    page = staff.get("/admin/billing/wallet/").content.decode()
+    (form,) = set(re.findall(r'name="form" value="(\w{32})"', page))
+    for _ in range(2):
+        assert "Done for 1" in act(staff, "wallet", "top_up", wallet, amount="2500", form=form)
+    top_up = Invoice.objects.get(wallet=wallet)
+    collecting.void(top_up.pk, actor="opk_1", now=now)
+    assert "Done for 1" in act(staff, "wallet", "top_up", wallet, amount="2500", form=form)
+    assert Invoice.objects.get(wallet=wallet) == top_up
+    again = staff.get("/admin/billing/wallet/").content.decode()
+    assert form not in again  # a page that is opened anew asks for another one
 
 
 def _class(model: str) -> Any:

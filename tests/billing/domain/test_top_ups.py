@@ -17,6 +17,7 @@ from billing.domain.top_ups import (
     check_amount,
     check_terms,
     month_of,
+    request_key_of_form,
     status_of_top_up,
 )
 
@@ -111,3 +112,13 @@ def test_where_a_top_up_stands(status: str, paid: int, failure: str, found: str)
 def test_months_are_utc() -> None:
     new_year_in_kiribati = datetime(2027, 1, 1, 5, tzinfo=timezone(timedelta(hours=14)))
     assert month_of(new_year_in_kiribati) == datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def test_a_form_names_its_request_and_another_amount_is_another_one() -> None:
+    key = request_key_of_form("abc", amount=2_500)
+    assert key is not None
+    assert len(key) == 64
+    assert key == request_key_of_form("abc", amount=2_500)
+    assert key != request_key_of_form("abc", amount=2_501)
+    assert key != request_key_of_form("abd", amount=2_500)
+    assert request_key_of_form("", amount=2_500) is None

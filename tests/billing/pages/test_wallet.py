@@ -126,6 +126,18 @@ def test_automatic_top_ups_are_switched_on_stopped_and_on_again(
     assert not AutoTopUp.objects.get().enabled
 
 
+def test_without_a_subscription_automatic_top_ups_rest_and_say_so(
+    browser: Client, payer: Customer, now: datetime
+) -> None:
+    page = send(browser, **TERMS)
+    assert "Resting" in page
+    assert "Nothing is charged automatically while you have no subscription." in page
+    assert 'href="/portal/plans"' in page
+    assert topping_up.top_up_due(now=now, limit=1) == 0
+    subscribed(payer, now=now)
+    assert "Resting" not in browser.get(PAGE).content.decode()
+
+
 @pytest.mark.parametrize(
     ("member_", "typed", "words"),
     [("monthly_cap", "19", "at least the amount"), ("threshold", "0", "more than nothing")],
