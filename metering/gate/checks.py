@@ -223,6 +223,7 @@ def add_event(work: Work, row: EventRow, *, at: datetime, catalogue: Catalogue) 
         meter = catalogue.meter_at(int(meter_id), at)
         dimensions = dimensions_of(meter, row.properties or {}) if meter.dimensions else NOTHING
         work.count(meter, value, at=at, dimensions=dimensions)
+    row.pack()
     work.events.append(row)
 
 

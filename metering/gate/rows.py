@@ -6,6 +6,7 @@ sent and read. What is at its default is left out, and is null in SQL.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from msgspec import field
 from metering.domain.aggregates import Counted
 
 DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
+_uuid = re.compile("-".join(f"[0-9a-f]{{{n}}}" for n in (8, 4, 4, 4, 12))).fullmatch
 encode = msgspec.json.Encoder(uuid_format="canonical").encode
 
 
@@ -25,7 +27,7 @@ class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     customer_id: int = field(name="c")
     id: str = field(name="i")
     source: str = field(name="s")
-    external_id: str = field(name="x")
+    external_id: str | None = field(name="x")
     usage: Mapping[str, Counted] = field(name="u")
     fingerprint: int = field(name="f")
     origin_id: int = field(name="r")
@@ -36,6 +38,12 @@ class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
     from_hold: bool = field(name="h", default=False)
     late: bool = field(name="l", default=False)
     over_hold: bool = field(name="q", default=False)
+    external_uuid: str | None = field(name="y", default=None)
+
+    def pack(self) -> None:
+        """Let an id that is a UUID, as PostgreSQL writes one, take the room of one."""
+        if self.external_id is not None and len(self.external_id) == 36 and _uuid(self.external_id):
+            self.external_uuid, self.external_id = self.external_id, None
 
 
 class Origin(msgspec.Struct, gc=False):

@@ -105,12 +105,11 @@ WITH catalogue AS (
         customer_id, id, received_month, source, external_uuid, external_id, origin_id,
         occurred_at, received_at, usage, properties, paid_by, fingerprint, answer, from_hold,
         late, over_hold)
-    SELECT d.c, d.i, %(month)s::date, d.s, metering_uuid_of(d.x),
-           CASE WHEN metering_uuid_of(d.x) IS NULL THEN d.x END, d.r,
+    SELECT d.c, d.i, %(month)s::date, d.s, d.y, d.x, d.r,
            coalesce(d.o, %(now)s::timestamptz), %(now)s::timestamptz, d.u, d.p, d.b, d.f, d.a,
            d.h IS NOT NULL, d.l IS NOT NULL, d.q IS NOT NULL
       FROM json_to_recordset(%(events)s::json)
-           AS d (c bigint, i uuid, s text, x text, r bigint, o timestamptz, u json, p json,
+           AS d (c bigint, i uuid, s text, x text, y uuid, r bigint, o timestamptz, u json, p json,
                  b json, f bigint, a text, h boolean, l boolean, q boolean)
       JOIN won ON won.customer_id = d.c
 )
