@@ -165,12 +165,12 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     if len(calls) > 1 or not isinstance(calls[0], Check):
         await waiter.wait()
         return
-    room = engine.room
-    room.enter()
+    room, clock = engine.room, asyncio.get_running_loop().time
+    room.enter(clock())
     try:
         await waiter.wait()
     finally:
-        room.leave(asyncio.get_running_loop().time())
+        room.leave(clock())
 
 
 def answer_of(call: Call, caller: Caller) -> Answer:

@@ -31,7 +31,7 @@ class Room:
         self.limit = math.inf
         self._rate = 0.0  # calls answered a second
         self._left = 0  # since the last look
-        self._looked_at = -math.inf
+        self._looked_at = 0.0
         self._over_since: float | None = None
         self._refused_at = self._told_at = -math.inf
         self._spread = 0.0
@@ -41,8 +41,13 @@ class Room:
         """Whether who comes now would wait too long."""
         return self.inside >= self.limit
 
-    def enter(self) -> None:
+    def enter(self, now: float) -> None:
         """Let one in; it must leave."""
+        if not self.inside:  # the time in which nobody was here says nothing of how fast we are
+            self._left, self._looked_at = 0, now
+            self._over_since = None
+            if now - self._refused_at >= CALM_S:
+                self.limit = math.inf
         self.inside += 1
 
     def leave(self, now: float) -> None:

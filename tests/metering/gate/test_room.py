@@ -44,7 +44,7 @@ class Storm:
                 self.room.refuse(self.now)
                 self.refused += 1
                 return
-            self.room.enter()
+            self.room.enter(self.now)
 
 
 @given(rate=st.floats(500, 20_000), times=st.floats(2, 20))
@@ -104,6 +104,34 @@ def test_after_a_storm_all_are_let_in_at_once() -> None:
     assert storm.room.limit == math.inf
 
 
+def test_a_pause_does_not_make_the_gate_think_that_it_is_slow() -> None:
+    storm = Storm(4_000, callers=4_000)
+    storm.blow(5)
+    refused = storm.refused
+    while storm.room.inside:
+        storm.room.leave(storm.now)
+    storm.callers = 300
+    storm.now += 0.9  # so soon that the overload is not over yet
+    storm.ask()
+    assert storm.room.limit < math.inf
+    storm.blow(2)
+
+    assert storm.refused == refused
+
+
+def test_a_burst_long_after_a_storm_is_no_overload() -> None:
+    storm = Storm(4_000, callers=4_000)
+    storm.blow(5)
+    refused = storm.refused
+    while storm.room.inside:
+        storm.room.leave(storm.now)
+    storm.now += 60
+    storm.callers = 1_000
+    storm.ask()
+
+    assert storm.refused == refused
+
+
 def test_a_gate_that_gets_slower_lets_fewer_in() -> None:
     storm = Storm(10_000, callers=5_000)
     storm.blow(2)
@@ -130,7 +158,7 @@ def test_refusals_are_told_at_once_while_they_are_few_and_paced_when_they_are_ma
 def test_without_a_wait_nothing_is_refused_nor_paced() -> None:
     found = Room(math.inf)
     for _ in range(10_000):
-        found.enter()
+        found.enter(0.0)
     for number in range(5_000):
         found.leave(number / 1_000)
     assert not found.full
