@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("thorough", max_examples=1_000, deadline=No
 hypothesis.settings.load_profile(os.environ.get("FAREBOX_TEST_PROFILE", "default"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Let the collector of garbage leave what stays anyway alone: all that was imported by now."""
     gc.collect()

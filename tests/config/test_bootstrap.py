@@ -80,23 +80,22 @@ def test_makes_the_environment_once(project: Path) -> None:
     stamp = json.loads((project / ".venv" / "farebox-installed.json").read_text())
     assert stamp.keys() == {"folder", bootstrap.RUNTIME, bootstrap.DEVELOPMENT}
 
-    # An installation that was killed may have left half a package: all is made anew.
-    (project / ".venv" / "farebox-installed.json").unlink()
-    (project / ".venv" / "farebox-installing").touch()
+    # What cannot be installed is one sentence.
+    whole = (project / bootstrap.RUNTIME).read_text()
+    (project / bootstrap.RUNTIME).write_text("nothing-at-all @ file:///nowhere/at-all.whl\n")
+    refused = _run(project)
+    assert refused.returncode == 1
+    assert refused.stdout.splitlines()[-1].startswith(
+        "The packages of requirements.lock could not be installed: ERROR:"
+    )
+
+    # An installation that did not end may have left half a package: all is made anew.
+    (project / bootstrap.RUNTIME).write_text(whole + "# mended\n")
+    assert (project / ".venv" / "farebox-installing").exists()
     recovered = _run(project)
     assert recovered.returncode == 0
     assert "Making .venv" in recovered.stdout
     assert not (project / ".venv" / "farebox-installing").exists()
-
-
-@pytest.mark.slow
-def test_a_package_that_cannot_be_installed_is_one_sentence(project: Path) -> None:
-    (project / bootstrap.RUNTIME).write_text("nothing-at-all @ file:///nowhere/at-all.whl\n")
-    done = _run(project)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].startswith(
-        "The packages of requirements.lock could not be installed: ERROR:"
-    )
 
 
 def test_a_full_disk_is_said_as_such() -> None:

@@ -1,4 +1,7 @@
-"""Quickstart for real: from an empty folder to a paid invoice, with worker and beat."""
+"""Quickstart for real: from an empty folder to a paid invoice, with worker and beat.
+
+Its story is one test: workers of the suite that each told a part would each set up a Farebox.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ import urllib3
 from config.quickstart import ports
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def two_free_ports() -> int:
             return number
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def place() -> Iterator[Place]:
     # Not in pytest's own folder: its parents may be closed to the account of the database.
     folder = Path(tempfile.mkdtemp(prefix="farebox-test-quickstart-"))
@@ -78,7 +81,7 @@ def place() -> Iterator[Place]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def demonstrated(place: Place) -> subprocess.CompletedProcess[str]:
     """The main job has been played once, from an empty folder."""
     return place.run("--once")
@@ -118,7 +121,17 @@ def serving(
         process.communicate(timeout=60)
 
 
-def test_once_plays_the_main_job_and_leaves_nothing_running(
+def test_from_an_empty_folder_to_a_clean_end(
+    place: Place,
+    demonstrated: subprocess.CompletedProcess[str],
+    serving: Callable[[], subprocess.Popen[str]],
+) -> None:
+    once_plays_the_main_job_and_leaves_nothing_running(place, demonstrated)
+    process = a_second_start_finds_its_state_and_a_killed_one_is_recovered(place, serving)
+    ctrl_c_stops_everything(place, process)
+
+
+def once_plays_the_main_job_and_leaves_nothing_running(
     place: Place, demonstrated: subprocess.CompletedProcess[str]
 ) -> None:
     assert demonstrated.returncode == 0, demonstrated.stdout + demonstrated.stderr
@@ -137,9 +150,9 @@ def test_once_plays_the_main_job_and_leaves_nothing_running(
     assert [each["name"] for each in told["customers"]] == ["Acme", "Globex"]
 
 
-def test_a_second_start_finds_its_state_and_a_killed_one_is_recovered(
+def a_second_start_finds_its_state_and_a_killed_one_is_recovered(
     place: Place, serving: Callable[[], subprocess.Popen[str]]
-) -> None:
+) -> subprocess.Popen[str]:
     before = place.told()
     first = serving()
     other = place.run("--once")
@@ -150,7 +163,7 @@ def test_a_second_start_finds_its_state_and_a_killed_one_is_recovered(
 
     first.kill()
     first.wait()
-    serving()
+    second = serving()
 
     told = place.told()
     assert told["operator_key"] == before["operator_key"]
@@ -161,12 +174,10 @@ def test_a_second_start_finds_its_state_and_a_killed_one_is_recovered(
         headers={"Authorization": f"Bearer {told['gateway_key']}"},
     )
     assert check.status == 200
+    return second
 
 
-def test_ctrl_c_stops_everything(
-    place: Place, serving: Callable[[], subprocess.Popen[str]]
-) -> None:
-    process = serving()
+def ctrl_c_stops_everything(place: Place, process: subprocess.Popen[str]) -> None:
     noted = json.loads((place.home / "processes.json").read_text())
     assert {each["name"] for each in noted} == {"stripe-simulator", "web", "worker", "beat"}
 
