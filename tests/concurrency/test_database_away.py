@@ -190,7 +190,7 @@ def test_connections_are_cut_between_any_two_steps(server: OwnServer, load: Load
             _until(
                 lambda: min(cutter.cuts.values()) >= TIMES,
                 "connections are cut",
-                patience_s=PATIENCE_S + TIMES,
+                patience_s=PATIENCE_S + 5 * TIMES,
             )
             cutter.cutting = False
             load.end()
