@@ -184,13 +184,15 @@ def _text(sizes: list[Size], memory: list[tuple[int, float]], *, told: str) -> s
     head += ["to the first", to_the_first, "events/s", to_the_first, "gate's memory"]
     worst = min((size.ratio / comparable.ratio - 1 for size in sizes), default=0.0)
     verdict = writing.judged(worst, floor=-SLOWER_AT_MOST, aim=None)
+    to_the_largest = writing.judged(sizes[-1].ratio / first - 1, floor=-SLOWER_AT_MOST, aim=None)
     slowest = min((size.ingest / comparable.ingest - 1 for size in sizes), default=0.0)
     told_of_ingest = writing.judged(slowest, floor=-INGEST_SLOWER_AT_MOST, aim=None)
     remembered = [[f"{count:,}", f"{mb:,.0f} MB"] for count, mb in memory]
     return f"""{writing.table(head, rows)}
 
-Asked: within {SLOWER_AT_MOST:.0%} from the smallest to the largest; with {ACTIVE:,} active
-customers the worst is {worst:+.0%} ({verdict}). Of events in batches of 1,000, over the requests
+Asked: within {SLOWER_AT_MOST:.0%} from the smallest to the largest, which is
+{sizes[-1].ratio / first - 1:+.0%} ({to_the_largest}); with {ACTIVE:,} active customers the worst of
+all is {worst:+.0%} ({verdict}). Of events in batches of 1,000, over the requests
 that do nothing, within {INGEST_SLOWER_AT_MOST:.0%}: the worst is {slowest:+.0%}
 ({told_of_ingest}). Active customers are drawn from all of them by chance, except where there are
 fewer. Events are those there were before each measurement, which
