@@ -205,12 +205,12 @@ def refuse_what_is_gone(edges: Iterable[tuple[datetime, datetime]]) -> None:
 
 
 def _rows(name: str, asked: dict[str, Any]) -> list[tuple[Any, ...]]:
+    ends = [(asked["head_from"], asked["head_to"]), (asked["tail_from"], asked["tail_to"])]
+    parts = frozenset({"edge"}) if any(first < last for first, last in ends) else frozenset[str]()
     with connection.cursor() as cursor:
-        cursor.execute(statements.load(name), asked)
+        cursor.execute(statements.load(name, parts), asked)
         rows = list(cursor.fetchall())
-    refuse_what_is_gone(
-        [(asked["head_from"], asked["head_to"]), (asked["tail_from"], asked["tail_to"])]
-    )
+    refuse_what_is_gone(ends)
     return rows
 
 

@@ -6,7 +6,8 @@
 -- The span comes from the coarsest level that fits each part: months in [month_from, month_to) and
 -- days in [day_from, day_to) as far as they reach, hours and waiting batches in the rest of
 -- [whole_from, whole_to), and the ragged edges [head_from, head_to) and [tail_from, tail_to) from
--- the events, added (sign 1) or, where the whole hour was counted, taken off (sign -1).
+-- the events, added (sign 1) or, where the whole hour was counted, taken off (sign -1). Without
+-- ragged edges the part between `-- [edge` and `-- ]` is left out, and not planned either.
 WITH reach AS MATERIALIZED (
     SELECT greatest(%(day_from)s,
                     least(%(day_to)s, coalesce(max(days_to), '-infinity')))     AS days_to,
@@ -49,6 +50,7 @@ WITH reach AS MATERIALIZED (
        AND (delta ->> 1)::int = ANY (%(meter_ids)s)
        AND to_timestamp((delta ->> 2)::bigint) >= %(whole_from)s
        AND to_timestamp((delta ->> 2)::bigint) < %(whole_to)s
+-- [edge
     UNION ALL
     SELECT counted.key::int, counted.value::bigint * %(head_sign)s, event.occurred_at
       FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
@@ -61,6 +63,7 @@ WITH reach AS MATERIALIZED (
      WHERE event.customer_id = %(customer_id)s AND counted.key::int = ANY (%(meter_ids)s)
        AND event.occurred_at >= %(tail_from)s AND event.occurred_at < %(tail_to)s
        AND event.hour > %(tail_from)s - interval '1 hour' AND event.hour < %(tail_to)s
+-- ]
 )
 SELECT meter_id,
        CASE %(aggregation)s
