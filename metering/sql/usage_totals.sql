@@ -49,19 +49,16 @@ WITH asked AS MATERIALIZED (
          WHERE customer_id = asked.customer_id AND meter_id = ANY (asked.meter_ids)
            AND start_at >= asked.days_to AND start_at < asked.whole_to
         UNION ALL
-        SELECT counted.key::int, counted.value::bigint * asked.head_sign
-          FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
+        SELECT counted.key::int, counted.value::bigint * edge.sign
+          FROM (VALUES (asked.head_from, asked.head_to, asked.head_sign),
+                       (asked.tail_from, asked.tail_to, asked.tail_sign))
+               AS edge (from_at, to_at, sign)
+          JOIN metering_effectiveevent AS event
+            ON event.occurred_at >= edge.from_at AND event.occurred_at < edge.to_at
+           AND event.hour > edge.from_at - interval '1 hour' AND event.hour < edge.to_at
+         CROSS JOIN LATERAL jsonb_each_text(event.usage) AS counted
          WHERE event.customer_id = asked.customer_id
            AND counted.key::int = ANY (asked.meter_ids)
-           AND event.occurred_at >= asked.head_from AND event.occurred_at < asked.head_to
-           AND event.hour > asked.head_from - interval '1 hour' AND event.hour < asked.head_to
-        UNION ALL
-        SELECT counted.key::int, counted.value::bigint * asked.tail_sign
-          FROM metering_effectiveevent AS event, jsonb_each_text(event.usage) AS counted
-         WHERE event.customer_id = asked.customer_id
-           AND counted.key::int = ANY (asked.meter_ids)
-           AND event.occurred_at >= asked.tail_from AND event.occurred_at < asked.tail_to
-           AND event.hour > asked.tail_from - interval '1 hour' AND event.hour < asked.tail_to
      ) AS found
     UNION ALL
     SELECT asked.place, waiting.meter_id, waiting.quantity
