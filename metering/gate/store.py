@@ -190,6 +190,9 @@ class Store:
         except (psycopg.OperationalError, OSError) as error:
             await self.close()
             raise Unavailable(str(error)) from error
+        except BaseException:
+            self._origins.clear()  # what the transaction wrote is not there
+            raise
 
     @contextlib.asynccontextmanager
     async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 from django.db import connection
 
+from metering.gate.calls import Work
+from metering.gate.parameters import parameters
+from metering.gate.rows import EventRow
+from metering.gate.store import Store
 from metering.models import EventOrigin, UsageEvent
+from tests.metering.gate.client import dsn
 from tests.metering.gate.conftest import World
 from tests.metering.gate.test_repeats import event, post
 
@@ -40,3 +48,29 @@ def test_what_events_have_in_common_is_written_once_for_each_server(world: World
     assert post(world.gate, event(world, "3")).body["accepted"] == 1
     assert [each.id for each in EventOrigin.objects.all()] == [origin.id]
     assert set(UsageEvent.objects.values_list("type", flat=True)) == {"api.call"}
+
+
+def test_an_origin_whose_transaction_came_to_nothing_is_written_again(world: World) -> None:
+    now = datetime.now(UTC)
+
+    async def write_twice() -> None:
+        store = Store(dsn(), statement_timeout_ms=2_000)
+        catalogue = await store.read_catalogue()
+        (account,) = await store.read_accounts(ids=[world.customer.id], since=now)
+        work = Work(account)
+        origin = work.origin("api.call", None, None)
+        work.events.append(
+            EventRow(
+                account.customer_id, uuid4().hex, "edge", "1", {}, fingerprint=0, origin_id=origin
+            )
+        )
+        written = parameters([work], catalogue=catalogue.version, now=now)
+        with contextlib.suppress(ZeroDivisionError):
+            async with store.locked(account.customer_id):
+                assert (await store.write(*written))[1] == {account.customer_id}
+                raise ZeroDivisionError
+        assert (await store.write(*written))[1] == {account.customer_id}
+        await store.close()
+
+    asyncio.run(write_twice())
+    assert UsageEvent.objects.get().type == "api.call"
