@@ -104,9 +104,16 @@ def use(
 ) -> dict[str, int] | None:
     """As `take` without `hold`, for those who give nothing back: return only the burned grants."""
     found = None
+    burns = meter_id in account.grants
     for terms in account.terms.get(meter_id, ()):
         window = account.window(terms, at=at)
-        if terms.counts(window):
+        if not terms.counts(window):
+            continue
+        if not burns:
+            key, balance = account.balance(terms, window=window)
+            balance.used += quantity
+            deltas.balance(key, balance).used += quantity
+        else:
             _, burned = _take_in(
                 account, deltas, terms, window, quantity=quantity, at=at, hold=False
             )

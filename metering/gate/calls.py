@@ -21,6 +21,7 @@ from metering.gate.rows import ClosingRow, DenialRow, EventRow, HoldRow
 from metering.gate.wire import CheckBody, EventBody, ItemBody, Problem, SettleBody
 
 Action = Literal["settle", "release", "extend", "read"]
+BucketKey = tuple[int, int, tuple[tuple[str, str], ...]]  # meter id, hour in Unix time, dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class Reported(Call, kw_only=True):
     """The events of one request that are about one customer, with their places in the request."""
 
     events: Sequence[tuple[int, EventBody, str]]
+    plain: bool = False  # none of them says when it was, or names a hold
     fates: dict[int, Fate] = {}
 
     def refuse(self, refused: Problem) -> None:
@@ -126,7 +128,7 @@ class Reported(Call, kw_only=True):
             self.fates[place] = fate
 
 
-class Used(msgspec.Struct):
+class Used(msgspec.Struct, gc=False):
     """An id that was used earlier in this batch. `closing`: the body that a closing answered."""
 
     fingerprint: int
@@ -134,7 +136,7 @@ class Used(msgspec.Struct):
     closing: bytes | None = None
 
 
-class Bucket(msgspec.Struct):
+class Bucket(msgspec.Struct, gc=False):
     """What one batch counts in an hour of a meter, to be rolled up later."""
 
     dimensions: Mapping[str, str]
@@ -157,7 +159,7 @@ class Work(msgspec.Struct):
     closings: dict[str, ClosingRow] = {}
     expired: set[str] = set()  # given back in this very batch
     denials: dict[str, DenialRow] = {}
-    rollups: dict[tuple[int, int, object], Bucket] = {}
+    rollups: dict[BucketKey, Bucket] = {}
     used: dict[str, Used] = {}
     new_ids: list[str] = []
     forget: bool = False  # the copy no longer tells all: read again before the next batch
@@ -179,11 +181,19 @@ class Work(msgspec.Struct):
         self, meter: MeterTerms, value: Counted, *, at: datetime, dimensions: Mapping[str, str]
     ) -> None:
         """Add what one event counts as to the bucket of its hour."""
-        key = (
-            meter.id,
-            int(at.timestamp() // 3_600) * 3_600,
-            tuple(sorted(dimensions.items())) if dimensions else (),
-        )
+        key = bucket_key(meter.id, at, dimensions)
+        self.count_in(key, meter, value, at=at, dimensions=dimensions)
+
+    def count_in(
+        self,
+        key: BucketKey,
+        meter: MeterTerms,
+        value: Counted,
+        *,
+        at: datetime,
+        dimensions: Mapping[str, str],
+    ) -> None:
+        """Add what one event counts as to a bucket."""
         bucket = self.rollups.get(key)
         if bucket is None:
             bucket = self.rollups[key] = Bucket(dimensions)
@@ -208,6 +218,12 @@ def _read(bucket: Bucket, value: Counted, at: datetime, aggregation: Aggregation
     at_us = microseconds(at)
     if bucket.latest_us is None or (bucket.latest_us, bucket.quantity) < (at_us, reading):
         bucket.latest_us, bucket.quantity = at_us, reading
+
+
+def bucket_key(meter_id: int, at: datetime, dimensions: Mapping[str, str]) -> BucketKey:
+    """The bucket in which a meter counts an event of that moment: its hour and dimensions."""
+    start_s = int(at.timestamp() // 3_600) * 3_600
+    return meter_id, start_s, tuple(sorted(dimensions.items())) if dimensions else ()
 
 
 def microseconds(at: datetime) -> int:

@@ -29,10 +29,10 @@ class Copies:
     def of(self, reference: Reference) -> Account | None:
         """The copy a reference leads to; it counts as seen."""
         customer_id = self.customer_of(reference)
-        if customer_id is None or customer_id not in self._accounts:
-            return None
-        self._accounts.move_to_end(customer_id)
-        return self._accounts[customer_id]
+        account = None if customer_id is None else self._accounts.get(customer_id)
+        if account is not None:
+            self._accounts.move_to_end(account.customer_id)
+        return account
 
     def know(self, reference: Reference) -> bool:
         """Whether a reference leads to a copy, and still names that customer."""

@@ -23,14 +23,14 @@ from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import decide_check
 from metering.gate.copies import Copies, names
-from metering.gate.events import count_events
+from metering.gate.events import Counting
 from metering.gate.filling import fill, look_for_members, look_up
 from metering.gate.holds import decide_closing, expire
 from metering.gate.items import Bounds
 from metering.gate.lines import Flight, Lines
 from metering.gate.parameters import parameters
 from metering.gate.room import Room
-from metering.gate.store import Found, Store, Unavailable
+from metering.gate.store import Store, Unavailable
 from metering.gate.wire import Problem
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Engine:
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._reads_begun = self._reads_done = 0
+        self._reap_at = math.inf  # before then no call has waited too long
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stores = [store, *(store.twin() for _ in range(limits.flights - 1))]
@@ -109,6 +110,7 @@ class Engine:
         weight, since = 0, asyncio.get_running_loop().time()
         for call in calls:
             call.since = since
+            self._reap_at = min(self._reap_at, call.deadline)
             weight += call.weight
             customer_id = self._copies.customer_of(call.reference)
             call.queue = call.reference if customer_id is None else customer_id
@@ -183,9 +185,14 @@ class Engine:
         while True:
             await asyncio.sleep(REAP_EVERY_S)
             now = loop.time()
+            if now < self._reap_at:
+                continue
+            self._reap_at = math.inf
             for call in self._lines.all():
                 if call.deadline <= now:
                     self._fail(call, _unavailable())
+                else:
+                    self._reap_at = min(self._reap_at, call.deadline)
 
     @staticmethod
     def _fail(call: Call, refused: Problem) -> None:
@@ -238,8 +245,9 @@ class Engine:
             found = await look_up(calls, self._copies, store, now=now)
             works = self._group(calls, flight, nobody, members=catalogue.counts_members)
             await self._expire(works, now, store)
+            counting = Counting(catalogue, found, now, self._bounds)
             for work in works.values():
-                self._decide(work, catalogue, found, now)
+                self._decide(work, counting)
             if not works:
                 return Written(works, catalogue, catalogue.version, set())
             with metrics.WRITE.time():
@@ -266,7 +274,7 @@ class Engine:
         works: dict[int, Work] = {}
         early: list[Call] = []
         for call in calls:
-            if call.reference in nobody:
+            if nobody and call.reference in nobody:
                 self._fail(call, _unknown(call))
                 continue
             account = self._copies.of(call.reference)
@@ -304,35 +312,27 @@ class Engine:
         ):
             expire(works[customer_id], key, allocation)
 
-    def _decide(
-        self,
-        work: Work,
-        catalogue: Catalogue,
-        found: dict[tuple[int, str], Found],
-        now: datetime,
-    ) -> None:
-        good: bytes | None = None  # the key of a gateway that may ask
+    def _decide(self, work: Work, counting: Counting) -> None:
+        catalogue, found, now = counting.catalogue, counting.found, counting.now
         for call in tuple(work.calls):
             if call.done:
                 continue  # answered 503 meanwhile: its answer must not change any more
             call.barred = True
             try:
-                if call.gateway_key != good:
+                if call.gateway_key not in counting.callers:
                     catalogue.caller(call.gateway_key, now=now)
-                    good = call.gateway_key
+                    counting.callers.add(call.gateway_key)
                 call.barred = False
-                if isinstance(call, Check):
+                if isinstance(call, Reported):
+                    call.fates.clear()
+                    counting.count(call, work)
+                elif isinstance(call, Check):
                     call.answer = decide_check(
                         call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
                     )
                 elif isinstance(call, Closing):
                     call.answer = decide_closing(
                         call, work, catalogue=catalogue, found=found, now=now
-                    )
-                elif isinstance(call, Reported):
-                    call.fates.clear()
-                    count_events(
-                        call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
                     )
                 call.failure = None
             except Problem as refused:

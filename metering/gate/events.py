@@ -5,17 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from accounts.domain import ids
 from metering.domain.aggregates import Counted
 from metering.domain.counting import QUANTITY
-from metering.domain.meters import MeterTerms, QuantityInvalid, matches, whole_quantity
+from metering.domain.meters import (
+    MeterTerms,
+    QuantityInvalid,
+    dimensions_of,
+    matches,
+    whole_quantity,
+)
 from metering.domain.readings import Reading
 from metering.gate import answers
-from metering.gate.calls import ACCEPTED, DUPLICATE, Closing, Fate, Reported, Used, Work
+from metering.gate.calls import (
+    ACCEPTED,
+    DUPLICATE,
+    BucketKey,
+    Closing,
+    Fate,
+    Reported,
+    Used,
+    Work,
+    bucket_key,
+)
 from metering.gate.catalogue import Catalogue
-from metering.gate.checks import add_event, check_credential, count
+from metering.gate.checks import NOTHING, check_credential, count
 from metering.gate.holds import close, hold_of, settle
 from metering.gate.items import Bounds, counted, occurred_at
 from metering.gate.rows import EventRow
@@ -23,96 +39,115 @@ from metering.gate.store import Found
 from metering.gate.wire import EventBody, ItemBody, Problem, SettleBody, aware
 
 
-def count_events(
-    call: Reported,
-    work: Work,
-    *,
-    catalogue: Catalogue,
-    found: Mapping[tuple[int, str], Found],
-    now: datetime,
-    bounds: Bounds,
-) -> None:
-    """Give every event its own fate; one that is refused touches no other."""
-    try:
-        key_id = check_credential(call, work, now=now)
-    except Problem as refused:
-        call.refuse(refused)
-        return
-    for place, event, key in call.events:
+class _Plain(NamedTuple):
+    """What an event without data counts as on a meter, at the moment of its flight."""
+
+    meter: MeterTerms
+    value: Counted
+    bucket: BucketKey
+
+
+class Counting:
+    """Counts the events of one flight, and finds once what is the same for many of them."""
+
+    __slots__ = ("_plain", "bounds", "callers", "catalogue", "found", "now")
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        found: Mapping[tuple[int, str], Found],
+        now: datetime,
+        bounds: Bounds,
+    ) -> None:
+        self.catalogue = catalogue
+        self.found = found
+        self.now = now
+        self.bounds = bounds
+        self.callers: set[bytes] = set()  # keys of gateways that may ask
+        self._plain: dict[str, tuple[dict[str, Counted], list[_Plain]]] = {}  # by type
+
+    def count(self, call: Reported, work: Work) -> None:
+        """Give every event its own fate; one that is refused touches no other."""
         try:
-            outcome = _count(
-                call,
-                event,
-                key,
-                work,
-                catalogue=catalogue,
-                found=found,
-                now=now,
-                bounds=bounds,
-                key_id=key_id,
-            )
+            key_id = check_credential(call, work, now=self.now)
         except Problem as refused:
-            call.fates[place] = Fate("rejected", refused)
+            call.refuse(refused)
+            return
+        fates = call.fates
+        for place, event, key in call.events:
+            try:
+                fates[place] = self._one(call, event, key, work, key_id)
+            except Problem as refused:
+                fates[place] = Fate("rejected", refused)
+
+    def _one(
+        self, call: Reported, event: EventBody, key: str, work: Work, key_id: int | None
+    ) -> Fate:
+        account, catalogue, now = work.account, self.catalogue, self.now
+        data = event.data
+        print_ = fingerprint(event.type, data)
+        if data is not None and "hold" in data:
+            return _settle(call, event, data, work, catalogue=catalogue, found=self.found, now=now)
+        at = now
+        if event.time is not None:
+            at = occurred_at(aware(event.time, param="time"), now=now, bounds=self.bounds)
+        used = work.used.get(key)
+        row = self.found.get((account.customer_id, key)) if self.found else None
+        if used is not None or row is not None:
+            first = used.fingerprint if used is not None else _first_print(row)
+            if first == print_:
+                return DUPLICATE
+            raise Problem("id_reused", f"The id {event.id!r} was used before with another body.")
+        paid_by: dict[str, Any] = {}
+        if not data and at is now:
+            usage, counts = self._plain.get(event.type) or self._of_type(event)
+            for meter, value, bucket in counts:
+                if burned := _take(work, meter, value, at=at):
+                    paid_by[str(meter.id)] = {"grants": burned}
+                work.count_in(bucket, meter, value, at=at, dimensions=NOTHING)
         else:
-            call.fates[place] = outcome
-
-
-def _count(
-    call: Reported,
-    event: EventBody,
-    key: str,
-    work: Work,
-    *,
-    catalogue: Catalogue,
-    found: Mapping[tuple[int, str], Found],
-    now: datetime,
-    bounds: Bounds,
-    key_id: int | None,
-) -> Fate:
-    account = work.account
-    data = event.data
-    print_ = fingerprint(event.type, data)
-    if data is not None and "hold" in data:
-        return _settle(call, event, data, work, catalogue=catalogue, found=found, now=now)
-    at = now
-    if event.time is not None:
-        at = occurred_at(aware(event.time, param="time"), now=now, bounds=bounds)
-    used = work.used.get(key)
-    row = found.get((account.customer_id, key)) if found else None
-    if used is not None or row is not None:
-        first = used.fingerprint if used is not None else _first_print(row)
-        if first == print_:
-            return DUPLICATE
-        raise Problem("id_reused", f"The id {event.id!r} was used before with another body.")
-    usage: dict[str, Counted] = {}
-    paid_by: dict[str, Any] = {}
-    for meter, value in usage_of(event, data or {}, catalogue, at=at):
-        name = str(meter.id)
-        usage[name] = value
-        counts: int | Reading = int(value) if meter.adds_up else Reading(meter.aggregation, value)
-        burned = count(account, work.deltas, meter.id, counts, at=at)
-        if burned:
-            paid_by[name] = {"grants": burned}
-    add_event(
-        work,
-        EventRow(
+            usage = {}
+            for meter, value in usage_of(event, data or {}, catalogue, at=at):
+                usage[str(meter.id)] = value
+                if burned := _take(work, meter, value, at=at):
+                    paid_by[str(meter.id)] = {"grants": burned}
+                dimensions = dimensions_of(meter, data or {}) if meter.dimensions else NOTHING
+                work.count(meter, value, at=at, dimensions=dimensions)
+        gateway_id = catalogue.gateways[call.gateway_key].gateway_id
+        row_ = EventRow(
             account.customer_id,
             key,
             event.source,
             event.id,
             usage,
             print_,
-            work.origin(event.type, catalogue.gateways[call.gateway_key].gateway_id, key_id),
-            occurred_at=None if at is now else at,
-            properties=data or None,
-            paid_by=paid_by or None,
-        ),
-        at=at,
-        catalogue=catalogue,
-    )
-    work.new_ids.append(key)
-    work.used[key] = Used(print_)
-    return ACCEPTED
+            work.origin(event.type, gateway_id, key_id),
+            None if at is now else at,
+            data or None,
+            paid_by or None,
+        )
+        row_.pack()
+        work.events.append(row_)
+        work.new_ids.append(key)
+        work.used[key] = Used(print_)
+        return ACCEPTED
+
+    def _of_type(self, event: EventBody) -> tuple[dict[str, Counted], list[_Plain]]:
+        """What an event of now counts as that has no data; raises Problem."""
+        now = self.now
+        counts = [
+            _Plain(meter, value, bucket_key(meter.id, now, NOTHING))
+            for meter, value in usage_of(event, {}, self.catalogue, at=now)
+        ]
+        usage = {str(meter.id): value for meter, value, _ in counts}
+        found = self._plain[event.type] = usage, counts
+        return found
+
+
+def _take(work: Work, meter: MeterTerms, value: Counted, *, at: datetime) -> dict[str, int] | None:
+    """Count in the balances; return what was burned of grants, by id."""
+    counts: int | Reading = int(value) if meter.adds_up else Reading(meter.aggregation, value)
+    return count(work.account, work.deltas, meter.id, counts, at=at)
 
 
 @lru_cache(maxsize=1_024)

@@ -32,9 +32,12 @@ async def fill(
     for call in batch:
         reference = call.reference
         account = copies.of(reference)
-        at = None
-        if not isinstance(call, Check) or call.body.time is not None:
+        if isinstance(call, Reported):
+            at = None if call.plain else _earliest(call, oldest)
+        elif not isinstance(call, Check) or call.body.time is not None:
             at = _earliest(call, oldest)
+        else:
+            at = None
         # A name may have gone from the customer that it led to when last read to another one.
         known = account is not None and names(reference, account)
         covered = at is None or (
@@ -66,7 +69,8 @@ async def look_up(
     """Read what ids were used for: of holds that are not known, else where a round was lost."""
     wanted: set[tuple[int, str]] = set()
     for call in batch:
-        if isinstance(call, Check) and not call.look_up:
+        names_no_hold = call.plain if isinstance(call, Reported) else isinstance(call, Check)
+        if names_no_hold and not call.look_up:
             continue
         customer_id = copies.customer_of(call.reference)
         if customer_id is None:

@@ -15,26 +15,28 @@ from metering.gate.rows import (
     EventRow,
     Grant,
     HoldRow,
-    Id,
     Member,
     Origin,
-    Proposal,
+    array,
+    columns,
     encode,
     horizon,
 )
 
-PARTS = (
-    "balances", "new_balances", "members", "grants", "events", "holds", "closings", "denials",
-    "deltas",
-)  # fmt: skip  # of write_batch.sql
+# The parts of write_batch.sql: rows that go as arrays, and as JSON lists.
+COLUMNS = ("balances", "new_balances", "events")
+LISTS = ("members", "grants", "holds", "closings", "denials", "deltas")
 
 
 class _Rows:
     """The rows of a batch, by the part of the statement that takes them."""
 
     def __init__(self) -> None:
-        self.proposals: list[Proposal] = []
-        self.ids: list[Id] = []
+        self.customers: list[int] = []
+        self.versions: list[int] = []
+        self.written: list[bool] = []
+        self.ids: list[str] = []
+        self.owners: list[int] = []  # of these ids
         self.balances: list[Balance] = []
         self.new_balances: list[Balance] = []
         self.members: list[Member] = []
@@ -45,33 +47,32 @@ class _Rows:
         self.closings: list[ClosingRow] = []
         self.denials: list[DenialRow] = []
         self.deltas: list[tuple[Any, ...]] = []
-        self.counted: list[str] = []
-        self.writers = 0
+        self.counted: list[int] = []
 
     def add(self, work: Work) -> None:
         """Add what one customer's calls change."""
         customer_id, writes = work.account.customer_id, work.writes
-        self.proposals.append(Proposal(customer_id, work.account.version, writes))
+        self.customers.append(customer_id)
+        self.versions.append(work.account.version)
+        self.written.append(writes)
         for key in work.new_ids:
-            self.ids.append(Id(customer_id, key))
+            self.ids.append(key)
+            self.owners.append(customer_id)
         if work.denials:
             self.denials += [work.denials[key] for key in sorted(work.denials)]
         if not writes:
             return
-        self.writers += 1
-        self.origins += [Origin(customer_id, i, *key) for key, i in work.origins.items()]
+        for origin, i in work.origins.items():
+            self.origins.append(Origin(customer_id, i, *origin))
         self.events += work.events
-        self.holds += work.holds
-        self.closings += work.closings.values()
-        deltas = work.deltas
-        for grant_id, (used, held) in deltas.grants.items():
-            self.grants.append(Grant(customer_id, grant_id, used, held))
-        for (meter_id, window, start_at), names in deltas.members.items():
-            self.members += [Member(customer_id, meter_id, window, start_at, n) for n in names]
-        self._add_balances(customer_id, deltas)
-        self._add_buckets(customer_id, work)
+        if work.closings or work.holds:
+            self.holds += work.holds
+            self.closings += work.closings.values()
+        self._add_deltas(customer_id, work.deltas)
+        if work.rollups:
+            self._add_buckets(customer_id, work)
 
-    def _add_balances(self, customer_id: int, deltas: Deltas) -> None:
+    def _add_deltas(self, customer_id: int, deltas: Deltas) -> None:
         for (meter_id, window, start_at), change in deltas.balances.items():
             row = Balance(
                 customer_id,
@@ -82,22 +83,26 @@ class _Rows:
                 change.grant_used,
                 change.held,
                 change.grant_held,
-                l=change.latest_at,
+                None,
+                change.latest_at,
             )
             if change.stored:
                 self.balances.append(row)
             else:
                 row.e = change.end_at
                 self.new_balances.append(row)
+        if deltas.grants or deltas.members:
+            for grant_id, (used, held) in deltas.grants.items():
+                self.grants.append(Grant(customer_id, grant_id, used, held))
+            for (meter_id, window, start_at), names in deltas.members.items():
+                self.members += [Member(customer_id, meter_id, window, start_at, n) for n in names]
 
     def _add_buckets(self, customer_id: int, work: Work) -> None:
-        if work.rollups:
-            self.counted.append(str(customer_id))
+        self.counted.append(customer_id)
         for (meter_id, start_s, _), bucket in work.rollups.items():
             delta: tuple[Any, ...] = (
-                *(customer_id, meter_id, start_s),
-                *(bucket.dimensions, bucket.quantity, bucket.events),
-            )
+                customer_id, meter_id, start_s, bucket.dimensions, bucket.quantity, bucket.events,
+            )  # fmt: skip
             if bucket.latest_us is not None or bucket.members is not None:
                 delta += (bucket.latest_us, bucket.members)
             self.deltas.append(delta)
@@ -116,17 +121,23 @@ def parameters(
         rows.add(work)
     today = now.date()
     made: dict[str, Any] = {
-        "customers": encode(rows.proposals).decode(),
-        "ids": encode(rows.ids).decode(),
-        "writers": rows.writers,
-        "counted_customers": f"{{{','.join(rows.counted)}}}",
+        "customers_c": array(rows.customers),
+        "customers_v": array(rows.versions),
+        "customers_w": array(rows.written),
+        "ids_c": array(rows.owners),
+        "ids_i": array(rows.ids),
+        "writers": sum(rows.written),
+        "counted_customers": array(rows.counted),
         "catalogue": catalogue,
         "now": now,
         "month": today.replace(day=1),
         "horizon": horizon(today),
     }
-    needed = {name: encode(found).decode() for name in PARTS if (found := getattr(rows, name))}
-    return made | needed, frozenset(needed), rows.origins
+    parts = {name for name in (*COLUMNS, *LISTS) if getattr(rows, name)}
+    for name in parts:
+        found = getattr(rows, name)
+        made |= columns(name, found) if name in COLUMNS else {name: encode(found).decode()}
+    return made, frozenset(parts), rows.origins
 
 
 def _customer(work: Work) -> int:

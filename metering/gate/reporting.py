@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ _BATCH = b"application/cloudevents-batch+json"
 _FOREIGN = tuple(f'"{prefix}'.encode() for prefix in PREFIXES)
 # One item of a request: an event, why it is none, or None for one that is about nobody's usage.
 Read = EventBody | Problem | None
+T = TypeVar("T")
 
 
 async def events(
@@ -33,6 +34,9 @@ async def events(
     quarantine: Quarantine | None = None,
 ) -> Answer:
     """POST /events: CloudEvents structured, batched or binary, or a plain array of them."""
+    if (items := _all_well_formed(headers, body)) is not None:
+        limited(items)
+        return await report(engine, caller, (), items, quarantine=quarantine)
     raws = limited(_envelopes(headers, body))
     read = _foreign_event if any(name in body for name in _FOREIGN) else _event
     return await report(engine, caller, raws, [read(raw) for raw in raws], quarantine=quarantine)
@@ -51,21 +55,7 @@ async def report(
     What the quarantine takes is there before the answer says so.
     """
     fates: dict[int, Fate] = {}
-    grouped: dict[Reference, list[tuple[int, EventBody, str]]] = {}
-    for place, item in enumerate(items):
-        if isinstance(item, EventBody):
-            try:
-                reference = by_subject(item.subject)
-            except Problem as refused:
-                fates[place] = Fate("rejected", refused)
-            else:
-                one = (place, item, event_key(item.source, item.id))
-                grouped.setdefault(reference, []).append(one)
-        elif item is not None:
-            fates[place] = Fate("rejected", item)
-    calls = [
-        _reported(caller, reference, group, of=len(items)) for reference, group in grouped.items()
-    ]
+    calls = _calls(items, caller, fates)
     await ask(engine, calls)
     while poisoned := [call for call in calls if _is_poisoned(call)]:
         calls = [call for call in calls if not _is_poisoned(call)]
@@ -81,17 +71,45 @@ async def report(
     return Answer(200, _fates_body(raws, items, fates, kept))
 
 
+def _calls(items: Sequence[Read], caller: Caller, fates: dict[int, Fate]) -> list[Reported]:
+    """A call for each customer; the fates of what is in none are told already."""
+    grouped: dict[str, list[tuple[int, EventBody, str]]] = {}
+    for place, item in enumerate(items):
+        if isinstance(item, EventBody):
+            one = (place, item, event_key(item.source, item.id))
+            group = grouped.get(item.subject)
+            if group is None:
+                grouped[item.subject] = [one]
+            else:
+                group.append(one)
+        elif item is not None:
+            fates[place] = Fate("rejected", item)
+    calls = []
+    for subject, group in grouped.items():
+        try:
+            reference = by_subject(subject)
+        except Problem as refused:
+            fates |= dict.fromkeys((place for place, _, _ in group), Fate("rejected", refused))
+        else:
+            calls.append(_reported(caller, reference, group, of=len(items)))
+    return calls
+
+
 def _reported(
     caller: Caller, reference: Reference, group: Sequence[tuple[int, EventBody, str]], *, of: int
 ) -> Reported:
     """The call for the events of one customer, in a request of so many."""
-    loop = asyncio.get_running_loop()
+    plain = True
+    for _, event, _ in group:
+        if event.time is not None or (event.data is not None and "hold" in event.data):
+            plain = False
     return Reported(
         gateway_key=caller.digest,
         reference=reference,
-        deadline=loop.time() + caller.deadline_s + of / 1_000,
+        deadline=asyncio.get_running_loop().time() + caller.deadline_s + of / 1_000,
         weight=len(group),
         events=group,
+        plain=plain,
     )
 
 
@@ -158,7 +176,7 @@ def kind_of(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
 
 
-def limited(raws: list[bytes]) -> list[bytes]:
+def limited(raws: list[T]) -> list[T]:
     """The items of a request, unless they are too many."""
     if len(raws) > EVENTS_MAX:
         raise Problem("too_many_items", f"At most {EVENTS_MAX:,} events in one request.")
@@ -171,6 +189,22 @@ def listed(body: bytes) -> list[bytes]:
         return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
+
+
+def _all_well_formed(headers: Mapping[bytes, bytes], body: bytes) -> list[EventBody] | None:
+    """The events of a JSON array, read at once where nothing is wrong with any; else None.
+
+    What is wrong, and with which of them, is found out one by one.
+    """
+    if kind_of(headers) not in (*JSON_TYPES, _BATCH) or b"ce-id" in headers:
+        return None
+    if body.lstrip()[:1] != b"[" or any(name in body for name in _FOREIGN):
+        return None
+    try:
+        found = decode(body, list[EventBody])
+    except Problem:
+        return None
+    return found if all(event.specversion == "1.0" for event in found) else None
 
 
 def _envelopes(headers: Mapping[bytes, bytes], body: bytes) -> list[bytes]:

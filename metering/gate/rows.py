@@ -1,27 +1,33 @@
 """The rows that a batch reads and writes.
 
-They go as JSON lists; their members have one letter there, because names would be half of what is
-sent and read. What is at its default is left out, and is null in SQL.
+What most batches have goes as arrays, one a column: PostgreSQL reads them in half the time that it
+needs for JSON. The rest goes as JSON lists. Members have one letter or two there, because names
+would be half of what is sent and read. What is at its default is left out, and is null in SQL.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import msgspec
 from msgspec import field
+from msgspec.structs import astuple
 
 from metering.domain.aggregates import Counted
 
+_DOCUMENTS = frozenset({"u", "p", "b"})  # of events: JSON in a column of its own
 DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
 _uuid = re.compile("-".join(f"[0-9a-f]{{{n}}}" for n in (8, 4, 4, 4, 12))).fullmatch
+_escape = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
+_foreign_escape = re.compile(r'(?<!\\)(?:\\\\)*\\[^"\\]').search
 encode = msgspec.json.Encoder(uuid_format="canonical").encode
 
 
-class EventRow(msgspec.Struct, omit_defaults=True, gc=False):
+class EventRow(msgspec.Struct, gc=False):
     """A usage event. `occurred_at` None: when it was received."""
 
     customer_id: int = field(name="c")
@@ -98,14 +104,6 @@ class DenialRow(msgspec.Struct):
     count: int = 1
 
 
-class Proposal(msgspec.Struct, gc=False):
-    """The version that a customer was decided on, and whether anything is written."""
-
-    c: int
-    v: int
-    w: bool
-
-
 class Id(msgspec.Struct, gc=False):
     """An id that must not have been used, or is looked for."""
 
@@ -113,7 +111,7 @@ class Id(msgspec.Struct, gc=False):
     i: str
 
 
-class Balance(msgspec.Struct, omit_defaults=True, gc=False):
+class Balance(msgspec.Struct, gc=False):
     """How a balance changes: used and held, and of these what grants paid."""
 
     c: int
@@ -145,6 +143,40 @@ class Member(msgspec.Struct, gc=False):
     w: str
     s: datetime
     k: str
+
+
+def array(values: Sequence[object]) -> str:
+    """An array of PostgreSQL: of numbers, texts, truths or moments, any of them perhaps None."""
+    text = encode(values).decode()
+    # JSON writes it like PostgreSQL, but for its brackets, and escapes other than \" and \\.
+    if "\\" in text and _foreign_escape(text):
+        text = _escape.sub(_as_it_is, text)
+    return f"{{{text[1:-1]}}}"
+
+
+def columns(name: str, rows: Sequence[EventRow | Balance]) -> dict[str, str]:
+    """The arrays of rows of one kind, by `name_letter`; a column of defaults is an empty one."""
+    made: dict[str, str] = {}
+    found_in = zip(*map(astuple, rows), strict=True)
+    for (letter, default), values in zip(_fields(type(rows[0])), found_in, strict=True):
+        if values.count(default) == len(values):
+            found = "{}"
+        elif letter in _DOCUMENTS:
+            found = array([None if each is None else encode(each).decode() for each in values])
+        else:
+            found = array(values)
+        made[f"{name}_{letter}"] = found
+    return made
+
+
+@cache
+def _fields(kind: type[EventRow | Balance]) -> list[tuple[str, object]]:
+    return [(field.encode_name, field.default) for field in msgspec.structs.fields(kind)]
+
+
+def _as_it_is(found: re.Match[str]) -> str:
+    escape = found[0]
+    return escape if escape[1] in '"\\' else str(msgspec.json.decode(f'"{escape}"'))
 
 
 def horizon(today: date) -> date:

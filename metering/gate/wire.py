@@ -93,7 +93,7 @@ class NothingBody(msgspec.Struct, forbid_unknown_fields=True):
     """POST /holds/{id}/release: an empty object, or no body."""
 
 
-class EventBody(msgspec.Struct):
+class EventBody(msgspec.Struct, gc=False):
     """A CloudEvent; extension attributes are allowed by its specification and left alone."""
 
     id: Id

@@ -1,13 +1,14 @@
 -- The one write of the gate: for every customer whose version is still the one decided on, all
 -- that its calls change; for the others, nothing. Parts between `-- [name` and `-- ]` are left out
 -- where a batch has nothing for them.
--- In:  customers JSON [{c: customer, v: version decided on, w: whether it is written}] sorted by
---      customer; writers int: how many of them are written; catalogue bigint: the catalogue's
---      version decided on; ids JSON [{c, i: id}]: ids that must not have been used; horizon date:
---      oldest month of receipt in which an id is looked for; JSON lists of rows as
---      metering/gate/rows.py names their members, the origins of events those that may not be
---      there yet; deltas JSON of the batch to be rolled up
---      (UsageBatch), counted_customers bigint[] those in it; now timestamptz, month date.
+-- In:  customers_c, _v, _w arrays: customers in their order, versions decided on, whether they are
+--      written; writers int: how many of them are; catalogue bigint: the catalogue's version
+--      decided on; ids_c, ids_i arrays: ids that must not have been used; horizon date: oldest
+--      month of receipt in which an id is looked for; rows as metering/gate/rows.py names their
+--      members, those of events and balances an array a column, of which one that is empty is all
+--      null, others JSON lists, the origins of events those that may not be there yet; deltas JSON
+--      of the batch to be rolled up (UsageBatch), counted_customers bigint[] those in it;
+--      now timestamptz, month date.
 -- Out: one row: the catalogue's version, the customers whose version held. A customer that is
 --      missing was changed in between, or one of its ids was used before: read it again, decide
 --      again. Rows of one customer are written all or none.
@@ -16,12 +17,13 @@ WITH catalogue AS (
     SELECT version FROM accounts_catalogueversion
 ), proposal AS MATERIALIZED (
     SELECT p.c AS customer_id, p.v AS version, p.w AS writes
-      FROM json_to_recordset(%(customers)s::json) AS p (c bigint, v bigint, w boolean)
+      FROM unnest(%(customers_c)s::bigint[], %(customers_v)s::bigint[], %(customers_w)s::boolean[])
+           AS p (c, v, w)
      WHERE (SELECT version FROM catalogue) = %(catalogue)s::bigint
 ), used_before AS MATERIALIZED (
     -- Scalar and not EXISTS: PostgreSQL would hash both tables whole for EXISTS ... OR EXISTS.
     SELECT n.c AS customer_id
-      FROM json_to_recordset(%(ids)s::json) AS n (c bigint, i uuid)
+      FROM unnest(%(ids_c)s::bigint[], %(ids_i)s::uuid[]) AS n (c, i)
      WHERE (SELECT true FROM metering_hold AS h
              WHERE h.customer_id = n.c AND h.id = n.i LIMIT 1)
         OR (SELECT true FROM metering_usageevent AS u
@@ -52,9 +54,11 @@ WITH catalogue AS (
            held = b.held + coalesce(d.h, 0),
            grant_held = b.grant_held + coalesce(d.gh, 0),
            latest_at = coalesce(d.l, b.latest_at)
-      FROM json_to_recordset(%(balances)s::json)
-           AS d (c bigint, m int, w text, s timestamptz,
-                 u bigint, gu bigint, h bigint, gh bigint, l timestamptz)
+      FROM unnest(
+               %(balances_c)s::bigint[], %(balances_m)s::int[], %(balances_w)s::text[],
+               %(balances_s)s::timestamptz[], %(balances_u)s::bigint[], %(balances_gu)s::bigint[],
+               %(balances_h)s::bigint[], %(balances_gh)s::bigint[], %(balances_l)s::timestamptz[])
+           AS d (c, m, w, s, u, gu, h, gh, l)
       JOIN won ON won.customer_id = d.c
      WHERE b.customer_id = d.c AND b.meter_id = d.m AND b."window" = d.w AND b.start_at = d.s
 )
@@ -65,9 +69,13 @@ WITH catalogue AS (
                                   used, grant_used, held, grant_held, latest_at)
     SELECT d.c, d.m, d.w, d.s, d.e,
            coalesce(d.u, 0), coalesce(d.gu, 0), coalesce(d.h, 0), coalesce(d.gh, 0), d.l
-      FROM json_to_recordset(%(new_balances)s::json)
-           AS d (c bigint, m int, w text, s timestamptz, e timestamptz,
-                 u bigint, gu bigint, h bigint, gh bigint, l timestamptz)
+      FROM unnest(
+               %(new_balances_c)s::bigint[], %(new_balances_m)s::int[], %(new_balances_w)s::text[],
+               %(new_balances_s)s::timestamptz[], %(new_balances_e)s::timestamptz[],
+               %(new_balances_u)s::bigint[], %(new_balances_gu)s::bigint[],
+               %(new_balances_h)s::bigint[], %(new_balances_gh)s::bigint[],
+               %(new_balances_l)s::timestamptz[])
+           AS d (c, m, w, s, e, u, gu, h, gh, l)
       JOIN won ON won.customer_id = d.c
 )
 -- ]
@@ -107,10 +115,14 @@ WITH catalogue AS (
         late, over_hold)
     SELECT d.c, d.i, %(month)s::date, d.s, d.y, d.x, d.r,
            coalesce(d.o, %(now)s::timestamptz), %(now)s::timestamptz, d.u, d.p, d.b, d.f, d.a,
-           d.h IS NOT NULL, d.l IS NOT NULL, d.q IS NOT NULL
-      FROM json_to_recordset(%(events)s::json)
-           AS d (c bigint, i uuid, s text, x text, y uuid, r bigint, o timestamptz, u json, p json,
-                 b json, f bigint, a text, h boolean, l boolean, q boolean)
+           coalesce(d.h, false), coalesce(d.l, false), coalesce(d.q, false)
+      FROM unnest(
+               %(events_c)s::bigint[], %(events_i)s::uuid[], %(events_s)s::text[],
+               %(events_x)s::text[], %(events_y)s::uuid[], %(events_r)s::bigint[],
+               %(events_o)s::timestamptz[], %(events_u)s::json[], %(events_p)s::json[],
+               %(events_b)s::json[], %(events_f)s::bigint[], %(events_a)s::text[],
+               %(events_h)s::boolean[], %(events_l)s::boolean[], %(events_q)s::boolean[])
+           AS d (c, i, s, x, y, r, o, u, p, b, f, a, h, l, q)
       JOIN won ON won.customer_id = d.c
 )
 -- ]

@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.gate.calls import Work
 from metering.gate.parameters import parameters
-from metering.gate.rows import EventRow
+from metering.gate.rows import EventRow, array, encode
 from metering.gate.store import Store
 from metering.models import EventOrigin, UsageEvent
 from tests.metering.gate.client import dsn
@@ -31,6 +33,35 @@ def test_every_id_comes_back_as_it_was_given(world: World) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT external_uuid::text FROM metering_usageevent ORDER BY 1")
         assert cursor.fetchall() == [(ids[0],), *[(None,)] * (len(ids) - 1)]
+
+
+# What JSON escapes otherwise than PostgreSQL, what both escape, and what looks like their syntax.
+_ODD = [
+    *('"', "\\", '\\"', "\n", "\\n", "\t\r\b\f\x01\x1f", "\x7f"),
+    *("{}", "a,b", "null", " x ", "é€😀", ""),
+]
+
+
+@given(
+    texts=st.lists(
+        st.sampled_from(_ODD)
+        | st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
+        | st.none(),
+        max_size=5,
+    )
+)
+def test_an_array_is_read_as_it_was(texts: list[str | None]) -> None:
+    documents = [None if text is None else encode({"a": text}).decode() for text in texts]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::text[], %s::text[]", [array(texts), array(documents)])
+        assert cursor.fetchone() == (texts, documents)
+
+
+def test_odd_texts_come_back_as_they_were_given(world: World) -> None:
+    batch = [event(world, f"id {odd}", source=f"of {odd}", data={"k": odd}) for odd in _ODD]
+    assert post(world.gate, *batch).body["accepted"] == len(_ODD)
+    kept = UsageEvent.objects.values_list("external_id", "source", "properties")
+    assert sorted(kept) == sorted((f"id {odd}", f"of {odd}", {"k": odd}) for odd in _ODD)
 
 
 def test_what_events_have_in_common_is_written_once_for_each_server(world: World) -> None:
