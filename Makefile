@@ -16,6 +16,9 @@ CHECKING := FAREBOX_DATABASE_URL=postgresql://nobody@/nothing?host=/nonexistent 
 # With the tool that keeps each app's migrations in one line.
 LINEAR := DJANGO_SETTINGS_MODULE=tests.check_settings
 
+# Tests are compiled once, and not by each of the workers.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup dev run test proofs fast prove bench check format migrations docs openapi clean forget
 

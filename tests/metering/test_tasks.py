@@ -19,7 +19,7 @@ from tests.factories.metering import (
     report,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.traced]
 
 
 def test_the_beat_knows_every_task() -> None:

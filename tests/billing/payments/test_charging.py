@@ -259,6 +259,7 @@ def test_one_that_fails_keeps_no_other_from_its_turn(
     assert Invoice.objects.get(pk=first.pk).status == "open"
 
 
+@pytest.mark.traced
 def test_as_many_as_are_swept_at_once_may_fail_and_others_have_their_turn(
     simulator: Simulator, payer: Customer, now: datetime
 ) -> None:

@@ -23,6 +23,7 @@ from tests.factories.billing import ACTOR, a_plan, a_subscription, bill, fresh
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("taxed")]
 
 
+@pytest.mark.traced
 class TestKeeping:
     def test_the_tax_is_written_once(self, placed: Customer, now: datetime) -> None:
         invoice = of_october(placed, now)

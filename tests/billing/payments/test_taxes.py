@@ -98,6 +98,7 @@ def assert_one_right_line(simulator: Simulator, invoice: Invoice) -> None:
     assert (line["amount"], line["id"]) == (invoice.total, invoice.lines.get().stripe_line)
 
 
+@pytest.mark.traced
 @pytest.mark.parametrize(
     ("exempt", "reason", "words"),
     [
@@ -156,6 +157,7 @@ def test_a_webhook_that_outruns_our_answer_brings_the_tax(
     assert balance(placed, Account.RECEIVABLE) == 0
 
 
+@pytest.mark.traced
 class TestNoAddress:
     def test_it_waits_says_why_and_goes_on_once_the_address_is_there(
         self, simulator: Simulator, customer: Customer, now: datetime
@@ -267,6 +269,7 @@ class TestShowing:
         assert dict(zip(header, row, strict=True))["invoice_total_with_tax"] == "2400"
 
 
+@pytest.mark.traced
 class TestTaxStatus:
     def test_an_operator_says_it_and_a_customer_cannot(self, customer: Customer) -> None:
         path = f"customers/{customer.public_id}/billing-details"

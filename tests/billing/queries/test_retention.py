@@ -128,6 +128,7 @@ def _old_month() -> None:
     count_on(make_customer(), make_meter(), 5, at=month, received_month=month.date())
 
 
+@pytest.mark.traced
 def test_the_task_drops_nothing_unless_it_is_wanted(settings: Settings, tmp_path: Path) -> None:
     _old_month()
     tasks.retire_events()

@@ -135,6 +135,7 @@ def consumed(world: World, id_: str, **body: Any) -> int:
     return status
 
 
+@pytest.mark.traced
 def test_a_maximum_at_the_check_takes_what_it_rises(world: World, metered: Meters) -> None:
     meter = metered("max", included=10)
     for place, (size, status, used) in enumerate(
@@ -200,6 +201,7 @@ def test_members_past_what_a_gate_remembers_count_once_each(
     assert world.balance(meter) == (12, 0)
 
 
+@pytest.mark.traced
 def test_a_copy_that_changes_after_members_were_looked_up_is_looked_up_again(
     world: World, metered: Meters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
