@@ -13,11 +13,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.core.asgi import get_asgi_application
 
 from config import environment as env
+from config.shortcut import STATE
 from metering.gate import answers
-from metering.gate.app import Gate, GateSettings, is_hot
+from metering.gate.app import Gate, GateSettings
 from metering.gate.engine import Engine, Limits
 from metering.gate.items import Bounds
 from metering.gate.quarantine import Quarantine
+from metering.gate.routing import is_hot
 from metering.gate.store import Store
 from metering.gate.wire import Problem
 
@@ -71,6 +73,7 @@ django = get_asgi_application()
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Route one connection."""
     if scope["type"] == "lifespan":
+        scope.get("state", {})[STATE] = gate  # small requests may go to it without ASGI
         await _live(receive, send)
     elif scope["type"] == "http" and is_hot(scope["method"], scope["path"]):
         await gate(scope, receive, send)

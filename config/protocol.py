@@ -167,9 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED:
             self._refusal = "overloaded"
             raise _Refused
-        super().on_headers_complete()
-        if (cycle := self._last) is not None:
-            cycle.transport = cast("asyncio.Transport", self._answers)
+        self.begin()
 
     def on_message_complete(self) -> None:
         self._idle = True
@@ -183,6 +181,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (what the parser says of it)
         """What cannot be parsed, or must not be, ends the connection."""
         self._refuse(self._refusal)
+
+    def begin(self) -> None:
+        """Hand the request to the application: its head is there."""
+        super().on_headers_complete()
+        if (cycle := self._last) is not None:
+            cycle.transport = cast("asyncio.Transport", self._answers)
 
     # --- once a second -------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ role=${1:-web}
 
 serve() {
     exec uvicorn config.asgi:application --host 0.0.0.0 --port 8402 \
-        --loop uvloop --http config.protocol:BoundedProtocol --no-access-log --no-server-header \
+        --loop uvloop --http config.shortcut:ShortcutProtocol --no-access-log --no-server-header \
         --timeout-graceful-shutdown 20 "$@"
 }
 

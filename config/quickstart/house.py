@@ -229,7 +229,7 @@ class House:
 def _web(port: int) -> list[str]:
     return [
         *("uvicorn", "config.asgi:application", "--host", ports.HOST, "--port", str(port)),
-        *("--loop", "uvloop", "--http", "config.protocol:BoundedProtocol", "--no-access-log"),
+        *("--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"),
         *("--timeout-graceful-shutdown", "5"),
     ]
 

@@ -4,51 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import Counter
 
 from accounts.domain import keys
-from metering.gate import answers, authorize, bodies, endpoints, ingest, metrics
+from metering.gate import answers, authorize, bodies, endpoints, ingest, metrics, reporting, routing
 from metering.gate.answers import Answer, Header
 from metering.gate.bodies import Bodies, Large
-from metering.gate.calls import Action
+from metering.gate.calls import Check, Waiter
 from metering.gate.catalogue import GatewayKey
-from metering.gate.endpoints import Caller
+from metering.gate.endpoints import Caller, Single
 from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
+from metering.gate.room import Room
 from metering.gate.store import Unavailable
 from metering.gate.wire import Problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-PREFIX = "/api/v1/"
-_INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
-_HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
+log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
+_FAULT = Problem("internal_error", "Something is wrong on our side.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
-_BEGINNINGS = (f"{PREFIX}check", authorize.PATH)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
 
 
-def is_hot(method: str, path: str) -> bool:
-    """Whether a request is the gate's; all others are Django's."""
-    if not path.startswith(PREFIX):
-        return False
-    rest = path[len(PREFIX) :]
-    return (
-        rest in ("check", "check/", "authorize")
-        or rest.startswith(("holds/", "authorize/", "ingest/"))
-        or (method == "POST" and rest.rstrip("/") in ("events", "events/batch"))
-    )
+class Reply(Protocol):
+    """Sends the answer of one request; called once."""
+
+    def __call__(self, status: int, headers: Sequence[Header], body: bytes) -> None:
+        """Write it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +88,14 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         headers = {name: value for name, value in scope["headers"]}  # noqa: C416  (last one wins)
-        sent = headers.get(b"x-request-id", b"")
-        request_id = sent if sent and _SANE_ID.fullmatch(sent) else self._new_id()
+        request_id = self._id_of(headers)
         started = time.perf_counter()
         large: Large | None = None
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
             forwarded = scope["path"].startswith(authorize.PATH)
             if self._engine is not None and (
-                self._engine.full or (_begins(scope["path"]) and self._engine.room.full)
+                self._engine.full or (routing.begins(scope["path"]) and self._engine.room.full)
             ):
                 raise Overloaded  # before the body is looked at: refusing must cost little
             body, more = (b"", False) if forwarded else await bodies.begin(receive, headers)
@@ -126,9 +120,71 @@ class Gate:
             if large is not None:
                 large.release()
         await _send(send, answer, request_id)
-        path = scope["path"][len(PREFIX) :].split("/", 1)[0]
-        self._count(path, answer.status)
-        metrics.ANSWER_TIME.observe(time.perf_counter() - started)
+        self.count(scope["path"], answer.status, time.perf_counter() - started)
+
+    def wants(self, method: bytes, target: bytes, headers: Sequence[Header]) -> bool:
+        """Whether a request may be one that `take` takes."""
+        return routing.may_be_single(method, target, headers)
+
+    def take(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+        reply: Reply,
+    ) -> bool:
+        """Decide a request of a single call without ASGI; see config.shortcut.
+
+        It is for what most requests are: whatever is refused before it is decided, is a batch, or
+        needs to be waited for, is left to `__call__`.
+        """
+        started = time.perf_counter()
+        engine = self._engine
+        path, _, query = target.partition(b"?")
+        if engine is None or engine.full or query or b"%" in path or not path.isascii():
+            return False
+        where, fields = path.decode(), dict(headers)
+        if engine.room.full and routing.begins(where):
+            return False
+        digest = self._callers.get(routing.gateway_key(where, fields) or b"")
+        if digest is None or digest not in engine.catalogue.gateways:
+            return False
+        try:
+            single = self._single(engine, digest, fields, body, method=method.decode(), path=where)
+            if single is None:
+                return False
+            call = single.call
+            id_ = self._id_of(fields)
+            taken = _Taken(self, single, reply, path=where, request_id=id_, started=started)
+            call.waiter = taken
+            engine.submit((call,))
+        except (Problem, Overloaded):
+            return False
+        if isinstance(call, Check):
+            taken.room = engine.room
+            taken.room.enter(call.since)
+        return True
+
+    def _single(
+        self,
+        engine: Engine,
+        digest: bytes,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        *,
+        method: str,
+        path: str,
+    ) -> Single | None:
+        """The one call that a request is, if it is that; raises Problem."""
+        if endpoints.CHECKS in body or not routing.is_hot(method, path):
+            return None
+        gateway = engine.catalogue.caller(digest, now=datetime.now(UTC))
+        caller = self._caller(digest, gateway)
+        if path == routing.EVENTS:
+            return None if self._quarantine else reporting.one_event(caller, headers, body)
+        found = routing.asked(engine, caller, gateway, headers, body, method=method, path=path)
+        return found if isinstance(found, Single) else None
 
     async def _await_refusal(self) -> None:
         """Return when a refusal may be told."""
@@ -137,51 +193,42 @@ class Gate:
             if pause > 0:
                 await asyncio.sleep(pause)
 
-    def _new_id(self) -> bytes:
-        """Unique to this request: the process's own random start, and a count."""
+    def _id_of(self, headers: dict[bytes, bytes]) -> bytes:
+        """The request's own id, else one that is unique: this process's start, and a count."""
+        sent = headers.get(b"x-request-id", b"")
+        if sent and _SANE_ID.fullmatch(sent):
+            return sent
         return b"%s%012x" % (self._id_start, next(self._ids))
 
-    def _count(self, path: str, status: int) -> None:
+    def count(self, path: str, status: int, took_s: float) -> None:
+        """Count an answer."""
+        path = path[len(routing.PREFIX) :].split("/", 1)[0]
         counter = self._counters.get((path, status))
         if counter is None:
             counter = self._counters[path, status] = metrics.ANSWERS.labels(path, str(status))
         counter.inc()
+        metrics.ANSWER_TIME.observe(took_s)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Answer:
         path: str = scope["path"]
-        forwarded = path.startswith(authorize.PATH)
-        engine, digest, gateway = await self._known(
-            _gateway_key(headers) if forwarded else headers.get(b"authorization")
+        engine, digest, gateway = await self._known(routing.gateway_key(path, headers))
+        caller = self._caller(digest, gateway)
+        asked = routing.asked(
+            engine, caller, gateway, headers, body, method=scope["method"], path=path
         )
-        caller = Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
-        method: str = scope["method"]
-        if forwarded:
-            return await authorize.authorize(
-                engine,
-                caller,
-                gateway,
-                headers,
-                method=method,
-                suffix=path[len(authorize.PATH) :],
-            )
-        rest = path[len(PREFIX) :].rstrip("/")
-        if rest == "check":
-            _only(method, "POST")
-            return await endpoints.check(engine, caller, headers, body)
-        if rest in _INGEST:
-            _only(method, "POST")
+        if isinstance(asked, Answer):
+            return asked
+        if isinstance(asked, Single):
+            return await endpoints.answered(engine, asked)
+        if isinstance(asked, str):
             query = scope.get("query_string", b"")
             return await ingest.ingest(
-                engine, caller, headers, body, path=rest, query=query, quarantine=self._quarantine
+                engine, caller, headers, body, path=asked, query=query, quarantine=self._quarantine
             )
-        found = _HOLD.fullmatch(rest)
-        if found is None:
-            raise Problem("not_found", "There is no such path.")
-        action: Action = found["action"] or "read"  # type: ignore[assignment]  # as the pattern says
-        _only(method, "GET" if action == "read" else "POST")
-        return await endpoints.close_hold(
-            engine, caller, headers, body, hold_id=found["id"], action=action
-        )
+        return await endpoints.check_batch(engine, caller, asked)
+
+    def _caller(self, digest: bytes, gateway: GatewayKey) -> Caller:
+        return Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
 
     async def _known(self, header: bytes | None) -> tuple[Engine, bytes, GatewayKey]:
         """The engine, started, and the gateway that asks; raises Problem, Unavailable."""
@@ -224,20 +271,38 @@ class Gate:
         return digest
 
 
-def _gateway_key(headers: dict[bytes, bytes]) -> bytes | None:
-    """Where /authorize has the gateway's key: Authorization belongs to the end client there."""
-    sent = headers.get(b"x-farebox-gateway")
-    return None if sent is None else b"Bearer " + sent
+class _Taken(Waiter):
+    """A request that came the short way, which is replied to when its call has its answer."""
 
+    __slots__ = ("_gate", "_path", "_reply", "_request_id", "_single", "_started", "room")
 
-def _begins(path: str) -> bool:
-    """Whether a request asks for what was not begun: a hold's end and usage are let in."""
-    return path.startswith(_BEGINNINGS)
+    def __init__(
+        self,
+        gate: Gate,
+        single: Single,
+        reply: Reply,
+        *,
+        path: str,
+        request_id: bytes,
+        started: float,
+    ) -> None:
+        self._gate, self._single, self._reply = gate, single, reply
+        self._path, self._request_id, self._started = path, request_id, started
+        self.room: Room | None = None
 
-
-def _only(method: str, allowed: str) -> None:
-    if method != allowed:
-        raise Problem("method_not_allowed", f"This path takes {allowed}.")
+    def answered(self) -> None:
+        """Reply. Whatever goes wrong in that is this request's alone."""
+        if self.room is not None:
+            self.room.leave(asyncio.get_running_loop().time())
+        try:
+            answer = self._single.answer()
+            headers = (*answer.headers, (b"x-request-id", self._request_id))
+            self._reply(answer.status, headers, answer.encoded())
+            self._gate.count(self._path, answer.status, time.perf_counter() - self._started)
+        except Exception:
+            log.exception("a request could not be answered")
+            fault = answers.problem(_FAULT, base_url="")
+            self._reply(fault.status, fault.headers, fault.encoded())
 
 
 async def _send(send: Send, answer: Answer, request_id: bytes) -> None:

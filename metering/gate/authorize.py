@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from urllib.parse import unquote
 
 from metering.domain.meters import QUANTITY_MAX
 from metering.gate import answers
 from metering.gate.answers import AllowedBody, Answer, Header, HoldBody
-from metering.gate.calls import Check
+from metering.gate.calls import Call, Check
 from metering.gate.catalogue import GatewayKey
-from metering.gate.endpoints import Caller, answer_of, ask, by_key, event_key
+from metering.gate.endpoints import Caller, Single, answer_of, by_key, event_key
 from metering.gate.engine import Engine
 from metering.gate.wire import CheckBody, Mode, Problem, asked_items
 
@@ -39,7 +40,7 @@ class Forwarded:
     path: str
 
 
-async def authorize(
+def authorize(
     engine: Engine,
     caller: Caller,
     gateway: GatewayKey,
@@ -47,21 +48,28 @@ async def authorize(
     *,
     method: str,
     suffix: str,
-) -> Answer:
-    """Decide on a forwarded request; `suffix` is what follows /authorize in the path."""
+) -> Single | Answer:
+    """A forwarded request as a check, or why it is none; `suffix`: what follows /authorize."""
     suffix, accel = _without(suffix, "/nginx-accel")
     suffix, nginx = (suffix, False) if accel else _without(suffix, "/nginx")
     try:
         call = _call(
             engine, caller, gateway, headers, forwarded=_forwarded(headers, method, suffix)
         )
-        await ask(engine, [call])
-        answer = answer_of(call, caller)
     except Problem as refused:
-        answer = answers.problem(refused, base_url=caller.base_url)
+        return _deny(answers.problem(refused, base_url=caller.base_url), as_403=nginx)
+    return Single(call, caller, _told_by_accel if accel else _told_nginx if nginx else _told)
+
+
+def _told(call: Call, caller: Caller, *, accel: bool = False, as_403: bool = False) -> Answer:
+    answer = answer_of(call, caller)
     if answer.status == 200:
         return _allow(answer, accel=accel)
-    return _deny(answer, as_403=nginx)
+    return _deny(answer, as_403=as_403)
+
+
+_told_nginx = partial(_told, as_403=True)
+_told_by_accel = partial(_told, accel=True)
 
 
 def _call(

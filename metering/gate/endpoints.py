@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -12,7 +12,7 @@ import msgspec
 from accounts.domain import ids, keys
 from metering.gate import answers
 from metering.gate.answers import Admitted, Answer
-from metering.gate.calls import Action, Call, Check, Closing, Reference, Waiter
+from metering.gate.calls import Action, Call, Check, Closing, Reference, Reported, Waiter
 from metering.gate.engine import Engine
 from metering.gate.wire import (
     CHECKS_MAX,
@@ -30,6 +30,7 @@ from metering.gate.wire import (
 )
 
 JSON_TYPES = (b"application/json", b"")
+CHECKS = b'"checks"'
 
 
 class Caller(NamedTuple):
@@ -41,32 +42,32 @@ class Caller(NamedTuple):
     deadline_s: float
 
 
-async def check(
-    engine: Engine, caller: Caller, headers: Mapping[bytes, bytes], body: bytes
-) -> Answer:
-    """POST /check, single or batch."""
+class Single(NamedTuple):
+    """A request that is one call, and how it is answered once that is decided."""
+
+    call: Check | Closing | Reported
+    caller: Caller
+    made: Callable[[Call, Caller], Answer]
+
+    def answer(self) -> Answer:
+        """What the request is answered, when the call has its answer."""
+        return self.made(self.call, self.caller)
+
+
+Checks = Sequence[CheckBody | msgspec.Raw]
+
+
+def check(caller: Caller, headers: Mapping[bytes, bytes], body: bytes) -> Single | Checks:
+    """POST /check of one check, or the checks of a batch; raises Problem."""
     _require_json(headers)
     # Both forms are objects; only the batch has `checks`.
-    if b'"checks"' in body and (checks := _checks(body)) is not None:
-        return await _check_batch(engine, caller, checks)
-    call = _check_call(caller, decode(body, CheckBody))
-    await ask(engine, [call])
-    return answer_of(call, caller)
+    if CHECKS in body and (checks := _checks(body)) is not None:
+        return checks
+    return Single(_check_call(caller, decode(body, CheckBody)), caller, answer_of)
 
 
-def _checks(body: bytes) -> Sequence[CheckBody | msgspec.Raw] | None:
-    """The checks of a batch, read already where all of them can be; None for a single check."""
-    try:
-        return decode(body, WellFormedChecks).checks
-    except Problem:  # of which one, is found out one by one
-        if not bytes(decode(body, CheckKind).checks):
-            return None
-        return decode(body, ChecksBody).checks
-
-
-async def _check_batch(
-    engine: Engine, caller: Caller, checks: Sequence[CheckBody | msgspec.Raw]
-) -> Answer:
+async def check_batch(engine: Engine, caller: Caller, checks: Checks) -> Answer:
+    """POST /check of a batch: each check has its own answer."""
     if len(checks) > CHECKS_MAX:
         raise Problem("too_many_items", f"At most {CHECKS_MAX:,} checks.", param="checks")
     calls: list[Check | Answer] = []
@@ -78,6 +79,16 @@ async def _check_batch(
             calls.append(answers.problem(refused, base_url=caller.base_url))
     await ask(engine, [call for call in calls if isinstance(call, Check)])
     return Answer(200, {"results": [_result(each, caller) for each in calls]})
+
+
+def _checks(body: bytes) -> Checks | None:
+    """The checks of a batch, read already where all of them can be; None for a single check."""
+    try:
+        return decode(body, WellFormedChecks).checks
+    except Problem:  # of which one, is found out one by one
+        if not bytes(decode(body, CheckKind).checks):
+            return None
+        return decode(body, ChecksBody).checks
 
 
 def _result(call: Check | Answer, caller: Caller) -> object:
@@ -115,16 +126,10 @@ def _check_call(caller: Caller, body: CheckBody) -> Check:
     )
 
 
-async def close_hold(
-    engine: Engine,
-    caller: Caller,
-    headers: Mapping[bytes, bytes],
-    body: bytes,
-    *,
-    hold_id: str,
-    action: Action,
-) -> Answer:
-    """POST /holds/{id}/settle|release|extend and GET /holds/{id}."""
+def close_hold(
+    caller: Caller, headers: Mapping[bytes, bytes], body: bytes, *, hold_id: str, action: Action
+) -> Single:
+    """POST /holds/{id}/settle|release|extend and GET /holds/{id}; raises Problem."""
     try:
         customer_id, key = ids.decode_owned("hold", hold_id)
     except ids.IdMalformed as error:
@@ -150,8 +155,13 @@ async def close_hold(
         body=settle_body,
         ttl=ttl,
     )
-    await ask(engine, [call])
-    return answer_of(call, caller)
+    return Single(call, caller, answer_of)
+
+
+async def answered(engine: Engine, single: Single) -> Answer:
+    """Have one call decided and say what its request is answered; raises Overloaded."""
+    await ask(engine, [single.call])
+    return single.answer()
 
 
 async def ask(engine: Engine, calls: Sequence[Call]) -> None:
@@ -174,6 +184,7 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
 
 
 def answer_of(call: Call, caller: Caller) -> Answer:
+    """What a request of one call is answered, as the API has it."""
     if call.failure is not None:
         return answers.problem(call.failure, base_url=caller.base_url)
     answer = call.answer

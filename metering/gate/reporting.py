@@ -11,8 +11,8 @@ import msgspec
 from metering.domain.shapes.tokens import PREFIXES, with_our_names
 from metering.gate import answers
 from metering.gate.answers import Answer
-from metering.gate.calls import Fate, Reference, Reported
-from metering.gate.endpoints import JSON_TYPES, Caller, ask, by_subject, event_key
+from metering.gate.calls import Call, Fate, Reference, Reported
+from metering.gate.endpoints import JSON_TYPES, Caller, Single, ask, by_subject, event_key
 from metering.gate.engine import Engine
 from metering.gate.quarantine import Quarantine, Refused
 from metering.gate.wire import EVENTS_MAX, EventBody, Problem, decode
@@ -20,6 +20,7 @@ from metering.gate.wire import EVENTS_MAX, EventBody, Problem, decode
 _SINGLE = b"application/cloudevents+json"
 _BATCH = b"application/cloudevents-batch+json"
 _FOREIGN = tuple(f'"{prefix}'.encode() for prefix in PREFIXES)
+_OTHERS = (b'"event"', *_FOREIGN)  # perhaps in another shape
 # One item of a request: an event, why it is none, or None for one that is about nobody's usage.
 Read = EventBody | Problem | None
 T = TypeVar("T")
@@ -40,6 +41,28 @@ async def events(
     raws = limited(_envelopes(headers, body))
     read = _foreign_event if any(name in body for name in _FOREIGN) else _event
     return await report(engine, caller, raws, [read(raw) for raw in raws], quarantine=quarantine)
+
+
+def one_event(caller: Caller, headers: Mapping[bytes, bytes], body: bytes) -> Single | None:
+    """POST /events of a single event in our shape; None for all else. Raises Problem."""
+    if any(name in body for name in _OTHERS):
+        return None
+    raws = _envelopes(headers, body)
+    if len(raws) != 1:
+        return None
+    event = _event(raws[0])
+    if isinstance(event, Problem):
+        return None
+    reference = by_subject(event.subject)
+    call = _reported(caller, reference, ((0, event, event_key(event.source, event.id)),), of=1)
+    return Single(call, caller, _told_of_one)
+
+
+def _told_of_one(call: Call, caller: Caller) -> Answer:
+    assert isinstance(call, Reported)
+    if call.failure is not None and _fails_whole(call, call.failure):
+        return answers.problem(call.failure, base_url=caller.base_url)
+    return Answer(200, _fates_body((), [each for _, each, _ in call.events], call.fates, set()))
 
 
 async def report(
@@ -64,8 +87,7 @@ async def report(
         calls += halves
     for call in calls:
         fates |= call.fates
-        if call.failure is not None and (call.barred or call.failure.status == 503):
-            # Repeating the whole request is safe: what was counted answers as a duplicate.
+        if call.failure is not None and _fails_whole(call, call.failure):
             return answers.problem(call.failure, base_url=caller.base_url)
     kept = await _quarantined(quarantine, engine, caller, calls)
     return Answer(200, _fates_body(raws, items, fates, kept))
@@ -111,6 +133,14 @@ def _reported(
         events=group,
         plain=plain,
     )
+
+
+def _fails_whole(call: Reported, failure: Problem) -> bool:
+    """Whether the request is refused, and not only this call's events.
+
+    Repeating it is safe: what was counted answers as a duplicate.
+    """
+    return call.barred or failure.status == 503
 
 
 def _is_poisoned(call: Reported) -> bool:

@@ -189,7 +189,7 @@ def server(env: Mapping[str, str]) -> Iterator[tuple[int, int]]:
     """Serve the gate and what it is compared with; yields (port, process id)."""
     port = free_port()
     command = ["uvicorn", "tests.benchmarks.serving:application", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", "config.protocol:BoundedProtocol", "--no-access-log"]
+    command += ["--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"]
     command += ["--log-level", "warning"]
     with running([sys.executable, "-m", *command], cwd=ROOT, env=env) as process:
         await_answer(f"http://127.0.0.1:{port}/healthz", process)

@@ -178,7 +178,7 @@ def server(world: World, tmp_path: Path) -> Iterator[Server]:
         "FAREBOX_GATE_BATCH": "1",
     }
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", "config.protocol:BoundedProtocol", "--no-access-log"]
+    command += ["--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"]
     command += ["--timeout-graceful-shutdown", "1"]
     log = tmp_path / "log"
     with log.open("wb") as said:

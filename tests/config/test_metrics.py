@@ -171,7 +171,7 @@ def test_workers_show_what_all_of_them_counted(world: World, tmp_path: Path) -> 
         "FAREBOX_METRICS_DIR": str(tmp_path / "metrics"),
     }
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)]
-    command += ["--http", "config.protocol:BoundedProtocol", "--workers", "2", "--no-access-log"]
+    command += ["--http", "config.shortcut:ShortcutProtocol", "--workers", "2", "--no-access-log"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
         seen, asked = _ask_until_both_answered(port, world, tmp_path / "metrics")

@@ -20,7 +20,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 
 from accounts.domain.scopes import ADMIN
-from metering.gate.app import is_hot
+from metering.gate.routing import is_hot
 from tests.factories.accounts import a_customer, an_api_key, an_operator_key
 from tests.factories.billing import a_plan, a_subscription, calls
 from tests.factories.metering import make_meter

@@ -78,7 +78,7 @@ def server(
         "FAREBOX_GATE_STATEMENT_TIMEOUT_MS": "15000",
     }
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", "config.protocol:BoundedProtocol", "--no-access-log"]
+    command += ["--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as said:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)

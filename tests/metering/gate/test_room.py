@@ -64,7 +64,8 @@ def test_in_a_storm_so_many_are_inside_as_are_answered_within_the_wait(
 
 @given(rate=st.floats(500, 20_000))
 def test_who_is_answered_within_the_wait_is_never_refused(rate: float) -> None:
-    storm = Storm(rate, callers=int(rate * WAIT_S * 0.9))
+    storm = Storm(rate, callers=0)
+    storm.callers = int(storm.per_flight / FLIGHT_S * WAIT_S * 0.9)  # flights are of whole calls
     storm.blow(2)
 
     assert storm.refused == 0
