@@ -8,7 +8,7 @@ tried. `uvicorn --http config.shortcut:ShortcutProtocol`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -24,11 +24,8 @@ KEPT_BYTES = 16 * 1024  # of a body, until it is whole; what is larger goes the 
 Header = tuple[bytes, bytes]
 
 
-class Reply(Protocol):
-    """Sends the answer of one request; called once."""
-
-    def __call__(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        """Write it out. Lengths and the end of the connection are the server's own headers."""
+# Sends the answer of one request, once: status, headers without those of the connection, body.
+Reply = Callable[[int, Sequence[Header], bytes], None]
 
 
 class Shortcut(Protocol):

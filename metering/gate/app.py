@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client import Counter
 
@@ -31,19 +31,13 @@ from metering.gate.wire import Problem
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Reply = Callable[[int, Sequence[Header], bytes], None]  # sends the answer of one request, once
 log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _FAULT = Problem("internal_error", "Something is wrong on our side.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
-
-
-class Reply(Protocol):
-    """Sends the answer of one request; called once."""
-
-    def __call__(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        """Write it out."""
 
 
 @dataclass(frozen=True, slots=True)

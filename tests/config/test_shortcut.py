@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -254,9 +254,8 @@ def test_a_server_that_ends_answers_what_it_has_taken_and_what_is_on_its_way() -
         taken.sendall(request(path=b"/short/later"))
         half.sendall(request(b"ha", path=b"/short", length=4))
         taker.until(lambda: taker.waiting)
-        taker.until(
-            lambda: any(each._kept == b"ha" for each in taker.server.server_state.connections)
-        )
+        open_now = taker.server.server_state.connections
+        taker.until(lambda: any(cast("Any", each)._kept == b"ha" for each in open_now))
         taker.server.should_exit = True
         taker.until(lambda: taker.usual or not taker.server.servers[0].is_serving())
         half.sendall(b"lf")
