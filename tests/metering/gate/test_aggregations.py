@@ -52,16 +52,8 @@ def metered(world: World) -> Meters:
 
 def post(world: World, *events: dict[str, Any], gate: GateProcess | None = None) -> Got:
     """POST /events, each completed with what all have."""
-    body = [
-        {
-            "specversion": "1.0",
-            "source": "app",
-            "type": "work.done",
-            "subject": world.customer.public_id,
-            **event,
-        }
-        for event in events
-    ]
+    common = {"specversion": "1.0", "source": "app", "type": "work.done"}
+    body = [common | {"subject": world.customer.public_id} | event for event in events]
     return (gate or world.gate).send("POST", "/api/v1/events", body)
 
 
