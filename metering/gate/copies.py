@@ -34,10 +34,20 @@ class Copies:
             self._accounts.move_to_end(account.customer_id)
         return account
 
-    def know(self, reference: Reference) -> bool:
-        """Whether a reference leads to a copy, and still names that customer."""
-        account = self.of(reference)
-        return account is not None and names(reference, account)
+    def named(self, reference: Reference) -> Account | None:
+        """The copy that a reference leads to, where it still names that customer.
+
+        A name may have gone from the customer that it led to when last read to another one.
+        """
+        digest = reference.digest
+        if digest is None:
+            account = self.of(reference)
+            return account if account is not None and names(reference, account) else None
+        account = self._accounts.get(self._by_digest.get(digest, 0))
+        if account is None or digest not in account.keys:
+            return None
+        self._accounts.move_to_end(account.customer_id)
+        return account
 
     def keep(self, account: Account) -> None:
         """Take in a copy that was just read, in place of an older one."""

@@ -22,7 +22,7 @@ from metering.gate import answers, metrics, tally
 from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import decide_check
-from metering.gate.copies import Copies, names
+from metering.gate.copies import Copies
 from metering.gate.events import Counting
 from metering.gate.filling import fill, look_for_members, look_up
 from metering.gate.holds import decide_closing, expire
@@ -252,7 +252,7 @@ class Engine:
                 return Written(works, catalogue, catalogue.version, set())
             with metrics.WRITE.time():
                 version, held = await store.write(
-                    *parameters(works.values(), catalogue=catalogue.version, now=now)
+                    *parameters(works, catalogue=catalogue.version, now=now)
                 )
         metrics.BATCH.observe(len(calls))
         return Written(works, catalogue, version, held)
@@ -277,8 +277,8 @@ class Engine:
             if nobody and call.reference in nobody:
                 self._fail(call, _unknown(call))
                 continue
-            account = self._copies.of(call.reference)
-            if account is None or not names(call.reference, account):
+            account = self._copies.named(call.reference)
+            if account is None:
                 early.append(call)  # its copy was dropped while this flight was still reading
                 continue
             # From here on its line is its customer's: calls that wait again keep their order only

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from accounts.domain import ids
 from metering.domain.aggregates import Counted
+from metering.domain.burndown import use
 from metering.domain.counting import QUANTITY
 from metering.domain.meters import (
     MeterTerms,
@@ -146,8 +147,10 @@ class Counting:
 
 def _take(work: Work, meter: MeterTerms, value: Counted, *, at: datetime) -> dict[str, int] | None:
     """Count in the balances; return what was burned of grants, by id."""
-    counts: int | Reading = int(value) if meter.adds_up else Reading(meter.aggregation, value)
-    return count(work.account, work.deltas, meter.id, counts, at=at)
+    if meter.adds_up:
+        return use(work.account, work.deltas, meter_id=meter.id, quantity=int(value), at=at)
+    reading = Reading(meter.aggregation, value)
+    return count(work.account, work.deltas, meter.id, reading, at=at)
 
 
 @lru_cache(maxsize=1_024)

@@ -8,7 +8,7 @@ from datetime import datetime
 from metering.domain.meters import Aggregation, QuantityInvalid, counted_of
 from metering.gate.calls import Call, Check, Closing, Reference, Reported
 from metering.gate.catalogue import Catalogue
-from metering.gate.copies import Copies, names
+from metering.gate.copies import Copies
 from metering.gate.events import hold_key
 from metering.gate.items import Bounds
 from metering.gate.rows import Member
@@ -31,21 +31,16 @@ async def fill(
     since, oldest = now, now - bounds.max_age
     for call in batch:
         reference = call.reference
-        account = copies.of(reference)
+        account = copies.named(reference)
         if isinstance(call, Reported):
             at = None if call.plain else _earliest(call, oldest)
         elif not isinstance(call, Check) or call.body.time is not None:
             at = _earliest(call, oldest)
         else:
             at = None
-        # A name may have gone from the customer that it led to when last read to another one.
-        known = account is not None and names(reference, account)
-        covered = at is None or (
-            account is not None
-            and account.balances_since is not None
-            and account.balances_since <= at
-        )
-        if known and covered:
+        if account is not None and (
+            at is None or (account.balances_since is not None and account.balances_since <= at)
+        ):
             continue
         asked.add(reference)
         since = min(since, at or now)
@@ -60,7 +55,7 @@ async def fill(
             ids=ids, digests=digests, externals=externals, since=since
         ):
             copies.keep(account)
-    return {each for each in asked if not copies.know(each)}
+    return {each for each in asked if copies.named(each) is None}
 
 
 async def look_up(
@@ -130,8 +125,8 @@ async def look_for_members(
     """
     wanted: list[Member] = []
     for call in batch:
-        account = call.looked_up_in = copies.of(call.reference)
-        if account is None or not names(call.reference, account):
+        account = call.looked_up_in = copies.named(call.reference)
+        if account is None:
             continue
         for meter_id, member, at in _members(call, catalogue, now=now, bounds=bounds):
             for terms in account.terms.get(meter_id, ()):

@@ -54,7 +54,8 @@ def one_event(caller: Caller, headers: Mapping[bytes, bytes], body: bytes) -> Si
     if isinstance(event, Problem):
         return None
     reference = by_subject(event.subject)
-    call = _reported(caller, reference, ((0, event, event_key(event.source, event.id)),), of=1)
+    one = (0, event, event_key(event.source, event.id))
+    call = _reported(caller, reference, (one,), _deadline(caller, of=1))
     return Single(call, caller, _told_of_one)
 
 
@@ -107,20 +108,29 @@ def _calls(items: Sequence[Read], caller: Caller, fates: dict[int, Fate]) -> lis
         elif item is not None:
             fates[place] = Fate("rejected", item)
     calls = []
+    deadline = _deadline(caller, of=len(items))
     for subject, group in grouped.items():
         try:
             reference = by_subject(subject)
         except Problem as refused:
             fates |= dict.fromkeys((place for place, _, _ in group), Fate("rejected", refused))
         else:
-            calls.append(_reported(caller, reference, group, of=len(items)))
+            calls.append(_reported(caller, reference, group, deadline))
     return calls
 
 
+def _deadline(caller: Caller, *, of: int) -> float:
+    """Until when the events of a request of so many must have their fates."""
+    return asyncio.get_running_loop().time() + caller.deadline_s + of / 1_000
+
+
 def _reported(
-    caller: Caller, reference: Reference, group: Sequence[tuple[int, EventBody, str]], *, of: int
+    caller: Caller,
+    reference: Reference,
+    group: Sequence[tuple[int, EventBody, str]],
+    deadline: float,
 ) -> Reported:
-    """The call for the events of one customer, in a request of so many."""
+    """The call for the events of one customer."""
     plain = True
     for _, event, _ in group:
         if event.time is not None or (event.data is not None and "hold" in event.data):
@@ -128,7 +138,7 @@ def _reported(
     return Reported(
         gateway_key=caller.digest,
         reference=reference,
-        deadline=asyncio.get_running_loop().time() + caller.deadline_s + of / 1_000,
+        deadline=deadline,
         weight=len(group),
         events=group,
         plain=plain,
@@ -151,7 +161,7 @@ def _is_poisoned(call: Reported) -> bool:
 def _halves(call: Reported, caller: Caller, *, of: int) -> list[Reported]:
     middle = len(call.events) // 2
     return [
-        _reported(caller, call.reference, half, of=of)
+        _reported(caller, call.reference, half, _deadline(caller, of=of))
         for half in (call.events[:middle], call.events[middle:])
     ]
 

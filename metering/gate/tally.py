@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable
+from operator import attrgetter
 
 from prometheus_client import Counter
 
 from metering.gate import metrics
 from metering.gate.answers import REPLAYED, Admitted
-from metering.gate.calls import Call, Check, Closing, Reported, Work
+from metering.gate.calls import Call, Check, Closing, Fate, Reported, Work
 
 _decisions: dict[tuple[str, str], Counter] = {}  # bound labels, so that none is looked up twice
+
+
+_outcome_of = attrgetter("outcome")
 
 
 def count_landed(works: Iterable[Work]) -> None:
     """Count what was decided for customers whose answers stand, before anybody is told."""
     decided: dict[tuple[str, str], int] = {}
-    outcomes: dict[str, int] = {}
+    fates: list[Fate] = []
     replays = expired = 0
     for work in works:
         expired += len(work.expired)
@@ -24,8 +29,7 @@ def count_landed(works: Iterable[Work]) -> None:
             if call.done:
                 continue  # refused meanwhile, and counted as that
             if isinstance(call, Reported) and call.failure is None:
-                for fate in call.fates.values():
-                    outcomes[fate.outcome] = outcomes.get(fate.outcome, 0) + 1
+                fates += call.fates.values()
                 continue
             code, replayed = _outcome(call)
             replays += replayed
@@ -33,7 +37,7 @@ def count_landed(works: Iterable[Work]) -> None:
             decided[key] = decided.get(key, 0) + 1
     for key, count in decided.items():
         _decision(key).inc(count)
-    for outcome, count in outcomes.items():
+    for outcome, count in collections.Counter(map(_outcome_of, fates)).items():
         metrics.EVENTS.labels(outcome).inc(count)
     if replays:
         metrics.REPLAYS.inc(replays)

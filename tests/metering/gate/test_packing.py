@@ -95,7 +95,7 @@ def test_an_origin_whose_transaction_came_to_nothing_is_written_again(world: Wor
                 account.customer_id, uuid4().hex, "edge", "1", {}, fingerprint=0, origin_id=origin
             )
         )
-        written = parameters([work], catalogue=catalogue.version, now=now)
+        written = parameters({account.customer_id: work}, catalogue=catalogue.version, now=now)
         with contextlib.suppress(ZeroDivisionError):
             async with store.locked(account.customer_id):
                 assert (await store.write(*written))[1] == {account.customer_id}
