@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -27,24 +26,6 @@ hypothesis.settings.load_profile(os.environ.get("FAREBOX_TEST_PROFILE", "default
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Trace only the tests that are to cover domain/ and operations/: it makes each half as slow
-    again, and all modules are imported by now."""
-    plugin = item.config.pluginmanager.get_plugin("_cov")
-    controller = plugin and plugin.cov_controller
-    if controller:
-        traced = not _RULES.isdisjoint(item.path.parts) or item.get_closest_marker("traced")
-        if traced and not controller.started:
-            controller.resume()
-        elif not traced and controller.started:
-            controller.pause()
-    return (yield)
-
-
-_RULES = frozenset({"domain", "operations"})
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
