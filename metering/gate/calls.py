@@ -146,6 +146,16 @@ class Bucket(msgspec.Struct, gc=False):
     members: set[str] | None = None
 
 
+class Rare(msgspec.Struct):
+    """What a batch does to few of its customers: holds, and denials."""
+
+    holds: list[HoldRow] = []
+    opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
+    closings: dict[str, ClosingRow] = {}
+    expired: set[str] = set()  # given back in this very batch
+    denials: dict[str, DenialRow] = {}
+
+
 class Work(msgspec.Struct):
     """What one batch does to one customer, gathered while its calls are decided in order."""
 
@@ -154,20 +164,24 @@ class Work(msgspec.Struct):
     deltas: Deltas = msgspec.field(default_factory=Deltas)
     events: list[EventRow] = []
     origins: dict[tuple[str, int | None, int | None], int] = {}
-    holds: list[HoldRow] = []
-    opened: dict[str, HoldState] = {}  # the same holds, as the copy will know them
-    closings: dict[str, ClosingRow] = {}
-    expired: set[str] = set()  # given back in this very batch
-    denials: dict[str, DenialRow] = {}
     rollups: dict[BucketKey, Bucket] = {}
     used: dict[str, Used] = {}
     new_ids: list[str] = []
+    seldom: Rare | None = None  # see `rare`
     forget: bool = False  # the copy no longer tells all: read again before the next batch
 
     @property
     def writes(self) -> bool:
         """Whether the customer's version must rise."""
-        return bool(self.events or self.holds or self.closings)
+        seldom = self.seldom
+        return bool(self.events or (seldom is not None and (seldom.holds or seldom.closings)))
+
+    @property
+    def rare(self) -> Rare:
+        """Holds and denials: made when first asked for, because a batch has many customers."""
+        if self.seldom is None:
+            self.seldom = Rare()
+        return self.seldom
 
     def origin(self, type_: str, gateway_id: int | None, api_key_id: int | None) -> int:
         """The number of what an event has in common with others, which is written with it."""

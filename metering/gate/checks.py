@@ -176,8 +176,8 @@ def _hold(
         api_key_id=key_id,
         properties=body.properties,
     )
-    work.holds.append(row)
-    work.opened[call.key] = hold
+    work.rare.holds.append(row)
+    work.rare.opened[call.key] = hold
     if account.next_expiry_at is None or expires_at < account.next_expiry_at:
         account.next_expiry_at = expires_at
     return told
@@ -313,11 +313,11 @@ def deny(
         now=now,
         catalogue=catalogue,
     )
-    seen = work.denials.get(key)
+    seen = work.rare.denials.get(key)
     if seen is not None:
         seen.count += 1
     else:
-        work.denials[key] = DenialRow(
+        work.rare.denials[key] = DenialRow(
             account.customer_id,
             key,
             denied.code,

@@ -374,10 +374,11 @@ def _settle_in(work: Work) -> None:
         balance = account.balances.get(key)
         if balance is not None:
             balance.stored = True
-    for closed in work.closings:
-        account.holds.pop(closed, None)
-    for opened, hold in work.opened.items():
-        account.know_hold(opened, hold)
+    if work.seldom is not None:
+        for closed in work.seldom.closings:
+            account.holds.pop(closed, None)
+        for opened, hold in work.seldom.opened.items():
+            account.know_hold(opened, hold)
 
 
 def _unknown(call: Call) -> Problem:

@@ -203,7 +203,7 @@ def _settle(
     if customer_id != account.customer_id or hold is None:
         raise Problem("not_found", "The customer has no such hold.", param="data.hold")
     # Another call of this very batch may have closed it; one that extended it has not.
-    closing_row = work.closings.get(key)
+    closing_row = work.rare.closings.get(key)
     state = hold.state if closing_row is None else closing_row.state
     if state == "settled":
         return DUPLICATE

@@ -69,7 +69,7 @@ def hold_of(work: Work, key: str, found: Mapping[tuple[int, str], Found]) -> Hol
 
 def close(work: Work, key: str, *, closing: bytes, fingerprint: int) -> None:
     """Note what the closing of a hold was answered, for its repeats."""
-    row = work.closings[key]
+    row = work.rare.closings[key]
     row.closing, row.fingerprint = closing.decode(), fingerprint
 
 
@@ -134,7 +134,7 @@ def expire(work: Work, key: str, allocation: Mapping[str, Any]) -> None:
     """Give back a hold whose time is over."""
     for meter_id, part in allocation.items():
         give_back(work.account, work.deltas, meter_id=int(meter_id), allocation=part)
-    work.expired.add(key)
+    work.rare.expired.add(key)
     _close(work, key, "expired")
 
 
@@ -210,14 +210,14 @@ def _actual(body: SettleBody, hold: HoldState, catalogue: Catalogue) -> dict[int
 
 
 def _give_back(work: Work, key: str, hold: HoldState) -> None:
-    if hold.state != "open" or key in work.expired:
+    if hold.state != "open" or key in work.rare.expired:
         return  # what it reserved is free already
     for meter_id, part in hold.allocation.items():
         give_back(work.account, work.deltas, meter_id=int(meter_id), allocation=part)
 
 
 def _close(work: Work, key: str, state: str, *, expires_at: datetime | None = None) -> None:
-    work.closings[key] = ClosingRow(work.account.customer_id, key, state, expires_at)
+    work.rare.closings[key] = ClosingRow(work.account.customer_id, key, state, expires_at)
 
 
 def _hold_body(call: Closing, state: str, hold: HoldState) -> dict[str, Any]:

@@ -32,13 +32,14 @@ def parameters(
     ordered = [works[each] for each in customers]
     written = [work.writes for work in ordered]
     writers = [work for work in ordered if work.writes]
+    seldom = [work.seldom for work in ordered if work.seldom is not None]
     balances = list(_balances(writers))
     lists: dict[str, Sequence[object]] = {
         "members": list(_members(writers)),
         "grants": list(_grants(writers)),
-        "holds": [row for work in writers for row in work.holds],
-        "closings": [row for work in writers for row in work.closings.values()],
-        "denials": [work.denials[key] for work in ordered for key in sorted(work.denials)],
+        "holds": [row for rare in seldom for row in rare.holds],
+        "closings": [row for rare in seldom for row in rare.closings.values()],
+        "denials": [rare.denials[key] for rare in seldom for key in sorted(rare.denials)],
         "deltas": list(_deltas(writers)),
     }
     rows: dict[str, Sequence[EventRow | Balance]] = {

@@ -24,7 +24,8 @@ def count_landed(works: Iterable[Work]) -> None:
     fates: list[Fate] = []
     replays = expired = 0
     for work in works:
-        expired += len(work.expired)
+        if work.seldom is not None:
+            expired += len(work.seldom.expired)
         for call in work.calls:
             if call.done:
                 continue  # refused meanwhile, and counted as that
