@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import ParamSpec, TypeVar
 
 import pytest
+from django.db.backends.base.creation import BaseDatabaseCreation
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet
 
@@ -20,6 +21,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ROOMS = frozenset({"domain", "operations"})
 _UNTRACED = {
+    BaseDatabaseCreation: ("create_test_db", "destroy_test_db"),
     CursorWrapper: ("execute", "executemany"),
     Model: ("save_base", "refresh_from_db"),
     QuerySet: (
