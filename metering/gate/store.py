@@ -96,12 +96,13 @@ class Store:
             await _execute(cursor, "read_catalogue", {})
             row = await cursor.fetchone()
             assert row is not None
-            wanted = versions_of_prices(row)
-            missing = sorted(wanted - self._books.keys())
+            wanted, books = versions_of_prices(row), self._books
+            missing = sorted(wanted - books.keys())
             if missing:
                 await _execute(cursor, "read_prices", {"versions": missing})
-                self._books |= books_of(await cursor.fetchall())
-        self._books = {version: self._books[version] for version in wanted}
+                books = books | books_of(await cursor.fetchall())
+        # Another read may have come through meanwhile, of a catalogue with other versions.
+        self._books = {version: books[version] for version in wanted}
         return build_catalogue(row, self._books)
 
     async def read_accounts(

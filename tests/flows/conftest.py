@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -57,11 +58,17 @@ def stripe_of_the_session() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="session")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the live server says."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="session")
 def server(
     django_db_setup: None,
     django_db_blocker: DjangoDbBlocker,
     stripe_of_the_session: Simulator,
-    tmp_path_factory: pytest.TempPathFactory,
+    server_log: Path,
 ) -> Iterator[str]:
     """The address of a server process that works on the test database."""
     with django_db_blocker.unblock():
@@ -74,16 +81,15 @@ def server(
         "FAREBOX_BROKER_URL": "memory://",
         "FAREBOX_STRIPE_API_BASE": stripe_of_the_session.url,
         "FAREBOX_STRIPE_WEBHOOK_SECRET": stripe_of_the_session.webhook_secret,
-        "FAREBOX_GATE_DEADLINE_MS": "20000",
-        "FAREBOX_GATE_STATEMENT_TIMEOUT_MS": "15000",
+        "FAREBOX_GATE_DEADLINE_MS": "25000",  # within the callers' own patience
+        "FAREBOX_GATE_STATEMENT_TIMEOUT_MS": "20000",
     }
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)]
     command += ["--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("wb") as said:
+    with server_log.open("wb") as said:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
     try:
-        _await(base_url, process, log=lambda: log.read_text(errors="replace"))
+        _await(base_url, process, log=lambda: server_log.read_text(errors="replace"))
         yield base_url
     finally:
         process.terminate()
@@ -94,10 +100,15 @@ def server(
 def live(
     transactional_db: None,
     server: str,
+    server_log: Path,
     stripe_of_the_session: Simulator,
     settings: Settings,
 ) -> Iterator[Live]:
-    """A live Farebox with the example catalogue, an operator's and a gateway's key."""
+    """A live Farebox with the example catalogue, an operator's and a gateway's key.
+
+    What the server says meanwhile is shown with a test that fails.
+    """
+    said_before = server_log.stat().st_size
     simulator = stripe_of_the_session
     simulator.reset()
     simulator.send_webhooks_to(f"{server}/api/v1/stripe/webhook")
@@ -114,6 +125,9 @@ def live(
     with closing(farebox):
         yield Live(farebox, server, operator_key, gateway_key, simulator)
     client.forget()
+    with server_log.open(errors="replace") as said:
+        said.seek(said_before)
+        sys.stdout.write(said.read())
 
 
 def _free_port() -> int:

@@ -134,7 +134,9 @@ def test_what_was_held_and_not_used_is_free_at_once_and_a_forgotten_hold_frees_i
     ada = a_customer(live, plan="free")
     hold = {"key": ada["key"], "meter": TOKENS, "mode": "hold"}
 
-    opened = live.farebox.check(**hold, quantity=9_000, id="hold-1").body
+    answer = live.farebox.check(**hold, quantity=9_000, id="hold-1")
+    assert answer.status == 200, answer
+    opened = answer.body
     assert (opened["balances"][0]["held"], opened["balances"][0]["remaining"]) == (9_000, 1_000)
     full = live.farebox.check(**hold, quantity=1_001, id="hold-2")
     assert (full.status, full.body["code"]) == (429, "in_flight")

@@ -112,13 +112,20 @@ class Farebox:
         headers = _bearer(key)
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = self._http.request(
-            method,
-            self._url(path),
-            fields=query or None,
-            body=None if body is None else json.dumps(body).encode(),
-            headers=headers,
-        )
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            answer = self._http.request(
+                method,
+                self._url(path),
+                fields=query or None,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+            )
+            again = answer.status == 503 and key == self._gateway_key
+            if not again or time.monotonic() > deadline:
+                break
+            # A gate that is overloaded, or without its database: the same again is safe.
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
         try:
             return Answer(answer.status, answer.json() if answer.data else {})
         except ValueError as error:
