@@ -151,10 +151,10 @@ class Gate:
             call = single.call
             id_ = self._id_of(fields)
             taken = _Taken(self, single, reply, path=where, request_id=id_, started=started)
-            call.waiter = taken
             engine.submit((call,))
         except (Problem, Overloaded):
             return False
+        call.waiter = taken  # nothing is decided before this returns
         if isinstance(call, Check):
             taken.room = engine.room
             taken.room.enter(call.since)

@@ -75,8 +75,10 @@ class Call(msgspec.Struct, kw_only=True):
     def finish(self) -> None:
         """Let the answer stand, and tell who waits."""
         self.done = True
-        if self.waiter is not None:
-            self.waiter.answered()
+        # Nothing holds itself: what only the collector frees piles up, and is paid for in pauses.
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.answered()
 
     @property
     def look_up(self) -> bool:
