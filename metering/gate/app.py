@@ -64,6 +64,7 @@ class Gate:
         self._make_quarantine = make_quarantine
         self._quarantine: Quarantine | None = None
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
+        self._known_callers: dict[bytes, Caller] = {}
         self._counters: dict[tuple[str, int], Counter] = {}
         self._id_start = b"req_" + secrets.token_hex(10).encode()
         self._ids = itertools.count()
@@ -134,23 +135,33 @@ class Gate:
         needs to be waited for, is left to `__call__`.
         """
         started = time.perf_counter()
-        engine = self._engine
-        path, _, query = target.partition(b"?")
-        if engine is None or engine.full or query or b"%" in path or not path.isascii():
+        engine, path = self._engine, routing.plain_path(target)
+        if engine is None or engine.full or path is None:
             return False
-        where, fields = path.decode(), dict(headers)
-        if engine.room.full and routing.begins(where):
+        if engine.room.full and routing.begins(path):
             return False
-        digest = self._callers.get(routing.gateway_key(where, fields) or b"")
-        if digest is None or digest not in engine.catalogue.gateways:
+        fields = dict(headers)
+        digest = self._callers.get(routing.gateway_key(path, fields) or b"")
+        gateway = None if digest is None else engine.catalogue.gateways.get(digest)
+        if digest is None or gateway is None:
             return False
+        caller = self._caller(digest, gateway)
         try:
-            single = self._single(engine, digest, fields, body, method=method.decode(), path=where)
-            if single is None:
+            verb = method.decode()
+            if endpoints.CHECKS in body or not routing.is_hot(verb, path):
                 return False
-            call = single.call
+            if path.startswith(authorize.PATH):  # that its gateway may not ask is in no dialect
+                engine.catalogue.caller(digest, now=datetime.now(UTC))
+            one: object
+            if path == routing.EVENTS:
+                one = None if self._quarantine else reporting.one_event(caller, fields, body)
+            else:
+                one = routing.asked(engine, caller, gateway, fields, body, method=verb, path=path)
+            if not isinstance(one, Single):
+                return False
+            call = one.call
             id_ = self._id_of(fields)
-            taken = _Taken(self, single, reply, path=where, request_id=id_, started=started)
+            taken = _Taken(self, one, reply, path=path, request_id=id_, started=started)
             engine.submit((call,))
         except (Problem, Overloaded):
             return False
@@ -159,26 +170,6 @@ class Gate:
             taken.room = engine.room
             taken.room.enter(call.since)
         return True
-
-    def _single(
-        self,
-        engine: Engine,
-        digest: bytes,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        *,
-        method: str,
-        path: str,
-    ) -> Single | None:
-        """The one call that a request is, if it is that; raises Problem."""
-        if endpoints.CHECKS in body or not routing.is_hot(method, path):
-            return None
-        gateway = engine.catalogue.caller(digest, now=datetime.now(UTC))
-        caller = self._caller(digest, gateway)
-        if path == routing.EVENTS:
-            return None if self._quarantine else reporting.one_event(caller, headers, body)
-        found = routing.asked(engine, caller, gateway, headers, body, method=method, path=path)
-        return found if isinstance(found, Single) else None
 
     async def _await_refusal(self) -> None:
         """Return when a refusal may be told."""
@@ -222,7 +213,12 @@ class Gate:
         return await endpoints.check_batch(engine, caller, asked)
 
     def _caller(self, digest: bytes, gateway: GatewayKey) -> Caller:
-        return Caller(digest, gateway.gateway, self._settings.base_url, self._settings.deadline_s)
+        known = self._known_callers.get(digest)
+        if known is None or known.gateway != gateway.gateway:
+            settings = self._settings
+            known = Caller(digest, gateway.gateway, settings.base_url, settings.deadline_s)
+            self._known_callers[digest] = known  # as many as there are gateways' keys
+        return known
 
     async def _known(self, header: bytes | None) -> tuple[Engine, bytes, GatewayKey]:
         """The engine, started, and the gateway that asks; raises Problem, Unavailable."""

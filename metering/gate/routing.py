@@ -18,6 +18,7 @@ EVENTS = f"{PREFIX}events"
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
 _BEGINNINGS = (f"{PREFIX}check", authorize.PATH)
+_PLAIN = {path.encode(): path for path in (f"{PREFIX}check", EVENTS)}
 _FORWARDED = authorize.PATH.encode()
 _SINGLES = tuple(f"{PREFIX}{rest}".encode() for rest in ("check", "holds/", "events"))
 
@@ -45,6 +46,14 @@ def may_be_single(method: bytes, target: bytes, headers: Sequence[Header]) -> bo
         name == b"transfer-encoding" or (name == b"content-length" and value not in (b"0", b""))
         for name, value in headers
     )
+
+
+def plain_path(target: bytes) -> str | None:
+    """The path of a request's target, where that is all there is to it."""
+    known = _PLAIN.get(target)
+    if known is None and target.isascii() and b"?" not in target and b"%" not in target:
+        return target.decode()
+    return known
 
 
 def begins(path: str) -> bool:
