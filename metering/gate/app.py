@@ -131,25 +131,23 @@ class Gate:
     ) -> bool:
         """Decide a request of a single call without ASGI; see config.shortcut.
 
-        It is for what most requests are: whatever is refused before it is decided, is a batch, or
-        needs to be waited for, is left to `__call__`.
+        It is for what most requests are, and for what costs least when there are too many: whatever
+        asks wrongly, is a batch, or needs to be waited for, is left to `__call__`.
         """
         started = time.perf_counter()
-        engine, path = self._engine, routing.plain_path(target)
-        if engine is None or engine.full or path is None:
-            return False
-        if engine.room.full and routing.begins(path):
+        engine, path, verb = self._engine, routing.plain_path(target), method.decode()
+        if engine is None or path is None or not routing.is_hot(verb, path):
             return False
         fields = dict(headers)
+        if engine.full or (engine.room.full and routing.begins(path)):
+            self._refuse(engine, reply, path, self._id_of(fields))
+            return True
         digest = self._callers.get(routing.gateway_key(path, fields) or b"")
         gateway = None if digest is None else engine.catalogue.gateways.get(digest)
-        if digest is None or gateway is None:
+        if digest is None or gateway is None or endpoints.CHECKS in body:
             return False
         caller = self._caller(digest, gateway)
         try:
-            verb = method.decode()
-            if endpoints.CHECKS in body or not routing.is_hot(verb, path):
-                return False
             if path.startswith(authorize.PATH):  # that its gateway may not ask is in no dialect
                 engine.catalogue.caller(digest, now=datetime.now(UTC))
             one: object
@@ -170,6 +168,18 @@ class Gate:
             taken.room = engine.room
             taken.room.enter(call.since)
         return True
+
+    def _refuse(self, engine: Engine, reply: Reply, path: str, request_id: bytes) -> None:
+        """Tell that too much waits, when a refusal may be told."""
+        answer, loop = self._overloaded, asyncio.get_running_loop()
+        metrics.OVERLOADED.inc()
+        self.count(path, answer.status, 0.0)  # that took no work
+        headers = (*answer.headers, (b"x-request-id", request_id))
+        pause = engine.room.refuse(loop.time())
+        if pause > 0:
+            loop.call_later(pause, reply, answer.status, headers, answer.encoded())
+        else:
+            reply(answer.status, headers, answer.encoded())
 
     async def _await_refusal(self) -> None:
         """Return when a refusal may be told."""

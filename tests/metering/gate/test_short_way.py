@@ -155,27 +155,34 @@ def test_events_are_left_to_who_can_keep_them_where_there_is_a_quarantine(world:
     assert not UsageEvent.objects.exists()
 
 
-def test_nothing_is_taken_while_too_much_waits(world: World) -> None:
-    gate = GateProcess(queue=1)
+def test_while_too_much_waits_a_request_is_refused_and_nothing_of_it_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metering.gate.room.REFUSALS", 1e9)  # nobody waits for a refusal here
+    gate = GateProcess(queue=1, wait_s=1)
     gate.key = world.gate.key
-    check = {"key": world.key, "meter": "api.calls"}
+    check = {"key": world.key, "meter": "api.calls", "mode": "consume"}
 
     async def crowd() -> list[Got | None]:
         fields = [(b"authorization", f"Bearer {gate.key}".encode())]
-        body = json.dumps(check).encode()
-        each = [gate._taken(b"POST", b"/api/v1/check", fields, body) for _ in range(5)]
+        bodies = [json.dumps(check | {"id": f"{n}"}).encode() for n in range(5)]
+        each = [gate._taken(b"POST", b"/api/v1/check", fields, body) for body in bodies]
         return await asyncio.gather(*each)
 
     try:
-        assert gate.check(check).status == 200
+        assert gate.check(check | {"id": "first"}).status == 200
         told = gate.run(crowd())
-        assert told[0] is not None
-        assert told[0].status == 200
-        assert None in told
+        codes = sorted(each.status for each in told if each is not None)
+        assert codes == [200, 503, 503, 503, 503]
         room = gate.gate._engine.room  # type: ignore[union-attr]
         assert room.inside == 0
+        before = world.state()
         room.limit = 0
-        assert taken(gate, "POST", "/api/v1/check", check) is None
+        refused = both(gate, "POST", "/api/v1/check", check | {"id": "late"})
+        assert (refused.status, refused.body["code"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert taken(gate, "POST", "/api/v1/checks", check) is None  # not the gate's
+        assert world.state() == before
     finally:
         gate.stop()
 
