@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.flows.conftest import live, server, stripe_of_the_session
+from tests.flows.conftest import live, server, server_log, stripe_of_the_session
 
-__all__ = ["live", "server", "stripe_of_the_session"]
+__all__ = ["live", "server", "server_log", "stripe_of_the_session"]

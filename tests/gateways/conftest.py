@@ -15,13 +15,13 @@ import pytest
 
 from config.quickstart.catalogue import CALLS, TOKENS
 from metering.models import Balance, Hold, UsageBatch, UsageEvent
-from tests.flows.conftest import Live, live, server, stripe_of_the_session
+from tests.flows.conftest import Live, live, server, server_log, stripe_of_the_session
 from tests.gateways import proxies
 from tests.gateways.proxies import KINDS, WHERE, Kind
 from tests.gateways.upstream import Upstream, serving
 
 Headers = Mapping[str, str]
-__all__ = ["live", "server", "stripe_of_the_session"]
+__all__ = ["live", "server", "server_log", "stripe_of_the_session"]
 ROUTES = [
     {"method": "POST", "path": "/v1/chat/*", "meter": TOKENS, "quantity": 1_000, "mode": "hold"},
     {"method": "*", "path": "/v1/models", "meter": CALLS, "mode": "peek"},
