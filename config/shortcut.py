@@ -1,9 +1,9 @@
 """The bounded protocol with a short way for small requests: no task, no ASGI messages.
 
-Of a call that takes a third of a millisecond, a good half went into what ASGI needs for a request
-(decision 0018). An application that can do without offers a `Shortcut` in the state of its
-lifespan, under `STATE`; whatever that does not take goes the usual way, as if nothing had been
-tried. `uvicorn --http config.shortcut:ShortcutProtocol`.
+Of what a small call costs, a third was what ASGI needs for a request (decision 0018). An
+application that can do without offers a `Shortcut` in the state of its lifespan, under `STATE`;
+whatever that does not take goes the usual way, as if nothing had been tried.
+`uvicorn --http config.shortcut:ShortcutProtocol`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from config.protocol import BoundedProtocol
 STATE = "farebox.shortcut"
 KEPT_BYTES = 16 * 1024  # of a body, until it is whole; what is larger goes the usual way
 Header = tuple[bytes, bytes]
-
-
 # Sends the answer of one request, once: status, headers without those of the connection, body.
 Reply = Callable[[int, Sequence[Header], bytes], None]
 
