@@ -74,8 +74,8 @@ class _Taken:
         self.message_event = _NOBODY
 
     def reply(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        """Write the answer, unless the client is gone."""
-        if self.disconnected:
+        """Write the answer, unless the client is gone; another one is never written behind it."""
+        if self.disconnected or self.response_complete:
             return
         keeps = self.keep_alive
         standing = self._protocol.server_state.default_headers

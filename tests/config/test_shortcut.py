@@ -52,6 +52,7 @@ class Taker:
             with pytest.raises(ValueError, match="control character"):
                 reply(200, [(b"x-torn", b"a\r\nb: c")], b"")
             reply(500, [], b"torn")
+            reply(200, [], b"of the next request, a client would think")
         else:
             kept = [each for each in headers if each[0] == b"x-mine"]
             reply(200, kept, b"%d" % len(body))
@@ -233,12 +234,14 @@ def test_a_client_that_goes_away_takes_nobody_with_it(taker: Taker) -> None:
         assert answer(client) == (200, b"3")
 
 
-def test_a_header_that_would_end_early_is_refused_before_anything_is_written(
+def test_a_header_that_would_end_early_is_refused_and_a_request_has_one_answer(
     taker: Taker,
 ) -> None:
     with taker.connected() as client:
         client.sendall(request(path=b"/short/torn"))
         assert answer(client) == (500, b"torn")
+        client.sendall(request(b"abc", path=b"/short"))
+        assert answer(client) == (200, b"3")
 
 
 def test_a_body_that_does_not_come_is_refused(taker: Taker) -> None:
