@@ -11,7 +11,7 @@ import json
 import math
 import secrets
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from metering.gate.engine import Engine, Limits
 from metering.gate.items import Bounds
 from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
+from tests.metering.gate.short import taken
 
 T = TypeVar("T")
 BASE_URL = "https://farebox.test"
@@ -153,9 +154,9 @@ class GateProcess:
         sent |= headers or {}
         fields = [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()]
         if self.short or (self.short is None and next(self._requests) % 2):
-            taken = await self._taken(method.encode(), path.encode(), fields, raw)
-            if taken is not None:
-                return taken
+            short = await self._taken(method.encode(), path.encode(), fields, raw)
+            if short is not None:
+                return short
         path, _, query = path.partition("?")
         scope = {
             "type": "http",
@@ -184,17 +185,12 @@ class GateProcess:
         self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> Got | None:
         """What a request is answered on the short way, as config.shortcut goes it; None: not."""
-        got: asyncio.Future[Got] = self._loop.create_future()
-
-        def reply(status: int, told: Sequence[tuple[bytes, bytes]], said: bytes) -> None:
-            shown = {name.decode(): value.decode() for name, value in told}
-            got.set_result(Got(status, json.loads(said or b"null"), shown))
-
-        if not self.gate.wants(method, target, headers):
+        sent = await taken(self.gate, method, target, headers, body)
+        if sent is None:
             return None
-        if not self.gate.take(method, target, headers, body, reply):
-            return None
-        return await got
+        status, told, said = sent
+        shown = {name.decode(): value.decode() for name, value in told}
+        return Got(status, json.loads(said or b"null"), shown)
 
 
 def _json(body: object) -> bytes:
