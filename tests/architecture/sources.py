@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,12 +15,24 @@ APPS = LINE[:3]
 type_of_function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
-    """One Python file, parsed."""
+    """One Python file, parsed where somebody asks for more than its text."""
 
     path: Path
-    tree: ast.Module
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Everything in it, which nearly every rule goes through."""
+        return tuple(ast.walk(self.tree))
 
     @property
     def name(self) -> str:
@@ -36,12 +48,12 @@ class Source:
         return self.path.relative_to(ROOT).with_suffix("").parts[1:]
 
     def functions(self) -> Iterator[type_of_function]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, type_of_function):
                 yield node
 
     def classes(self) -> Iterator[ast.ClassDef]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.ClassDef):
                 yield node
 
@@ -52,9 +64,13 @@ class Source:
 @cache
 def sources(*packages: str) -> tuple[Source, ...]:
     """Every Python file of these packages, migrations left out."""
+    return tuple(source for package in packages or LINE for source in _sources_of(package))
+
+
+@cache
+def _sources_of(package: str) -> tuple[Source, ...]:
     return tuple(
-        Source(path, ast.parse(path.read_text(encoding="utf-8")))
-        for package in packages or LINE
+        Source(path)
         for path in sorted((ROOT / package).rglob("*.py"))
         if "migrations" not in path.parts and path.name != "bootstrap.py"
     )

@@ -25,7 +25,7 @@ def test_files_stay_small_enough_to_be_read_whole() -> None:
     long = {
         source.name: lines
         for source in sources("accounts", "metering", "billing", "config", "tests")
-        if (lines := len(source.path.read_text(encoding="utf-8").splitlines())) > FILE_LINES_MAX
+        if (lines := len(source.text.splitlines())) > FILE_LINES_MAX
     }
     assert long == {}
 
@@ -62,7 +62,7 @@ def test_nothing_happens_by_signal() -> None:
     wrong = [
         source.at(node)
         for source in sources()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(SIGNALS))
         or (isinstance(node, ast.Import) and any(n.name.startswith(SIGNALS) for n in node.names))
     ]
@@ -102,7 +102,7 @@ def test_domain_divides_by_decimals_and_whole_numbers_only() -> None:
         source.at(node)
         for source in sources("accounts", "metering", "billing")
         if "domain" in source.rooms
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Div)
         and (isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant))

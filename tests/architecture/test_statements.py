@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,20 +51,24 @@ def _without_comments(text: str) -> str:
 
 def _sql_in(source: Source) -> Iterator[tuple[str, str]]:
     """Every text in a Python file that looks like a statement, with where it stands."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
             if re.search(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE)\b", text):
                 yield source.at(node), text
 
 
-def _all_sql() -> Iterator[tuple[str, str, str]]:
-    for path in statements():
-        name = str(path.relative_to(ROOT))
-        yield name.split("/", 1)[0], name, path.read_text(encoding="utf-8")
-    for source in sources(*APPS):
-        for place, text in _sql_in(source):
-            yield source.app, place, text
+@cache
+def _all_sql() -> tuple[tuple[str, str, str], ...]:
+    files = ((str(path.relative_to(ROOT)), path) for path in statements())
+    return (
+        *((name.split("/", 1)[0], name, path.read_text(encoding="utf-8")) for name, path in files),
+        *(
+            (source.app, place, text)
+            for source in sources(*APPS)
+            for place, text in _sql_in(source)
+        ),
+    )
 
 
 def _tables(text: str) -> set[str]:
@@ -178,8 +183,8 @@ def test_code_that_writes_what_the_gate_copies_raises_the_version_with_it() -> N
         wrong += [
             f"{source.at(call)}: {function.name}"
             for function in functions.values()
-            if not _guards(function, functions)
             for call in (*_writes(function, names), *_runs_unguarded(function))
+            if not _guards(function, functions)
         ]
     assert wrong == []
 
