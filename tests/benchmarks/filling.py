@@ -19,19 +19,19 @@ from tests.benchmarks.measuring import say
 _AT_ONCE = 1_000_000
 _FIRST_CUSTOMER = 1 << 50
 _CUSTOMER_STEP = 1 << 22  # ids of customers sort by age, as those that Farebox makes
-_CUSTOMER = f"({_FIRST_CUSTOMER} + n * {_CUSTOMER_STEP})"
+CUSTOMER = f"({_FIRST_CUSTOMER} + n * {_CUSTOMER_STEP})"  # the id of the customer n
 # Per customer, in an order that foreign keys allow; what a row has for itself.
 _OF_A_CUSTOMER: dict[str, dict[str, str]] = {
-    "accounts_customer": {"id": _CUSTOMER, "external_id": "'bench-' || n"},
-    "accounts_customerversion": {"customer_id": _CUSTOMER},
+    "accounts_customer": {"id": CUSTOMER, "external_id": "'bench-' || n"},
+    "accounts_customerversion": {"customer_id": CUSTOMER},
     "accounts_apikey": {
-        "id": _CUSTOMER,
-        "customer_id": _CUSTOMER,
+        "id": CUSTOMER,
+        "customer_id": CUSTOMER,
         "digest": "sha256(n::text::bytea)",
     },
-    "metering_standing": {"customer_id": _CUSTOMER},
-    "metering_entitlement": {"customer_id": _CUSTOMER},
-    "metering_balance": {"customer_id": _CUSTOMER},
+    "metering_standing": {"customer_id": CUSTOMER},
+    "metering_entitlement": {"customer_id": CUSTOMER},
+    "metering_balance": {"customer_id": CUSTOMER},
 }
 
 
@@ -46,6 +46,16 @@ class Span:
 def customer_id(number: int) -> int:
     """The id of the customer with that number."""
     return _FIRST_CUSTOMER + number * _CUSTOMER_STEP
+
+
+def number_of(customer_id: int) -> int:
+    """The number of the customer with that id."""
+    return (customer_id - _FIRST_CUSTOMER) // _CUSTOMER_STEP
+
+
+def customer_by_chance(customers: int) -> str:
+    """An SQL expression: the id of one of so many customers."""
+    return f"({_FIRST_CUSTOMER} + floor(random() * {customers})::bigint * {_CUSTOMER_STEP})"
 
 
 def multiply(
@@ -111,8 +121,7 @@ def add_events(connection: psycopg.Connection, *, span: Span, customers: int) ->
     They are history that nobody asks for: balances and rollups do not have them.
     """
     given = {
-        "customer_id": f"({_FIRST_CUSTOMER} + (random() * {customers - 1})::bigint"
-        f" * {_CUSTOMER_STEP})",
+        "customer_id": customer_by_chance(customers),
         "id": "gen_random_uuid()",
         "external_uuid": "NULL::uuid",
         "external_id": "'bench-event-' || n",

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     closing,
     deciding,
     growing,
+    history,
     ingesting,
     measuring,
     overloading,
@@ -35,10 +36,12 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "beside": (beside.TITLE, beside.measure),
     "ingest": (ingesting.TITLE, ingesting.measure),
     "growth": (growing.TITLE, growing.measure),
+    "history": (history.TITLE, history.measure),
     "rollups": (rolling.TITLE, rolling.measure),
     "closing": (closing.TITLE, closing.measure),
     "waiting": (waiting.TITLE, waiting.measure),
 }
+NAMED_ONLY = ("history",)  # takes much room and time
 
 
 def main() -> int:
@@ -66,7 +69,12 @@ def main() -> int:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gate")
-    parser.add_argument("--only", type=_names, default=list(SECTIONS), help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--only",
+        type=_names,
+        default=[name for name in SECTIONS if name not in NAMED_ONLY],
+        help=f"{', '.join(SECTIONS)}; all but {', '.join(NAMED_ONLY)}, where none is named",
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of one case in one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
@@ -80,6 +88,18 @@ def _arguments() -> argparse.ArgumentParser:
         type=int,
         default=10_000_000,
         help="growth: up to this many stored (4 GB for ten million, twice that with WAL)",
+    )
+    parser.add_argument(
+        "--history-events",
+        type=int,
+        default=100_000_000,
+        help="history: so many stored, beside a million (300 bytes of disk for one)",
+    )
+    parser.add_argument("--history-customers", type=int, default=1_000_000, help="history: in each")
+    parser.add_argument(
+        "--history-home",
+        type=Path,
+        help="history: keep what is stored in this folder, to measure again (storing.py)",
     )
     parser.add_argument(
         "--most-subscriptions", type=int, default=10_000, help="closing: up to this many at once"

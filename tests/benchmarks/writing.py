@@ -29,7 +29,10 @@ Written by `make bench` (`tests/benchmarks/`), which measures on your machine: a
 the server, and the load in a process of its own, all on the same machine. So compare the ratios,
 not the numbers: *nothing* is the same server reading a body and answering it. Floor and aim are
 what Farebox asks of itself on a machine of two cores; a figure below its floor says so.
-`make bench ARGS="--only gate,ingest"` measures some sections anew and leaves the others.
+`.venv/bin/python -m tests.benchmarks.gate --only gate,ingest` measures some sections anew, and
+leaves the others. *A long history* is measured only when it is named (`--only history`): it stores
+10⁸ events first, which takes 40 GB of disk and half an hour or more (`--history-events` for fewer,
+`--history-home` to keep them and measure again).
 """
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 
