@@ -8,6 +8,7 @@ whatever that does not take goes the usual way, as if nothing had been tried.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from config.protocol import BoundedProtocol
 
+log = logging.getLogger(__name__)
 STATE = "farebox.shortcut"
 KEPT_BYTES = 16 * 1024  # of a body, until it is whole; what is larger goes the usual way
 Header = tuple[bytes, bytes]
@@ -40,7 +42,10 @@ class Shortcut(Protocol):
         body: bytes,
         reply: Reply,
     ) -> bool:
-        """See to a whole request, and reply at any time later; False: nothing was done with it."""
+        """See to a whole request, and reply at any time later; False: nothing was done with it.
+
+        If it raises, the request goes the usual way too, and what it replies later is not sent.
+        """
 
 
 class _Nobody:
@@ -146,11 +151,23 @@ class ShortcutProtocol(BoundedProtocol):
         """The kept request is whole."""
         taken, before = _Taken(self), self.cycle
         self.cycle, self._kept = cast("RequestResponseCycle", taken), None
-        assert self._shortcut is not None
-        method = self.parser.get_method()
-        if not self._shortcut.take(method, self.url, self.headers, body, taken.reply):
+        if not self._is_taken(taken, body):
             self.cycle = before
             self._begin_with(body)
+
+    def _is_taken(self, taken: _Taken, body: bytes) -> bool:
+        """Offer the kept request; a fault in that is none of the connection's."""
+        assert self._shortcut is not None
+        method = self.parser.get_method()
+        try:
+            return self._shortcut.take(method, self.url, self.headers, body, taken.reply)
+        except Exception:
+            # Let out, it would be taken for a request that cannot be parsed, and never be answered.
+            log.exception("a request could not be taken")
+            if taken.response_complete:
+                return True
+            taken.disconnected = True
+            return False
 
     def _begin_with(self, body: bytes) -> None:
         """Go the usual way with what is there of the request."""

@@ -46,6 +46,8 @@ class Taker:
         if target == b"/short/no":
             return False
         self.taken.append((target, body))
+        if target == b"/short/fault":
+            raise RuntimeError("a fault of the application")
         if target == b"/short/later":
             self.waiting.append(reply)
         elif target == b"/short/torn":
@@ -240,6 +242,14 @@ def test_a_header_that_would_end_early_is_refused_and_a_request_has_one_answer(
     with taker.connected() as client:
         client.sendall(request(path=b"/short/torn"))
         assert answer(client) == (500, b"torn")
+        client.sendall(request(b"abc", path=b"/short"))
+        assert answer(client) == (200, b"3")
+
+
+def test_a_fault_in_taking_is_answered_and_the_connection_goes_on(taker: Taker) -> None:
+    with taker.connected() as client:
+        client.sendall(request(b"abc", path=b"/short/fault"))
+        assert answer(client) == (200, b"usual 3")
         client.sendall(request(b"abc", path=b"/short"))
         assert answer(client) == (200, b"3")
 
