@@ -10,11 +10,14 @@ X-Accel-Redirect.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 from urllib.parse import unquote
+
+import msgspec
 
 from metering.domain.meters import QUANTITY_MAX
 from metering.gate import answers
@@ -30,6 +33,7 @@ VERSION: Header = (b"x-farebox", b"authorize/1")
 _MODES = ("peek", "consume", "hold")
 _IDENTITY = (b"x-farebox-customer", b"x-farebox-decision", b"x-farebox-plan", b"x-farebox-hold")
 _USER_ERRORS = range(400, 500)
+_SHOWN = 200  # characters of a path: a problem goes into a header, of which proxies take 4 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ def _wanted(
             return route.meter, route.quantity, cast("Mode", route.mode)
     raise Problem(
         "route_unknown",
-        f"The gateway {gateway.gateway!r} has no route for {forwarded.method} {forwarded.path}.",
+        f"The gateway {gateway.gateway!r} has no route for {forwarded.method[:_SHOWN]}"
+        f" {forwarded.path[:_SHOWN]}.",
     )
 
 
@@ -191,9 +196,16 @@ def _deny(answer: Answer, *, as_403: bool) -> Answer:
     if not as_403 or answer.status not in _USER_ERRORS:
         return Answer(answer.status, answer.body, headers)
     status = str(answer.status).encode()
-    line = answer.encoded().decode().encode("ascii", "backslashreplace")
-    headers += ((b"x-farebox-status", status), (b"x-farebox-problem", line))
+    headers += ((b"x-farebox-status", status), (b"x-farebox-problem", _in_a_header(answer)))
     return Answer(403, answer.body, headers)
+
+
+def _in_a_header(answer: Answer) -> bytes:
+    """The body as JSON of printable ASCII: a path in it may have any character."""
+    line = answer.encoded()
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
 
 
 def _without(path: str, prefix: str) -> tuple[str, bool]:

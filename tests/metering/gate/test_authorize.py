@@ -9,6 +9,7 @@ from django.db import transaction
 
 from accounts.models import Gateway, GatewayRoute
 from accounts.operations.versions import bump_catalogue
+from metering.gate.answers import DENIAL_BYTES_MAX
 from tests.metering.gate.client import Got
 from tests.metering.gate.conftest import World
 
@@ -56,6 +57,21 @@ def test_allow_is_200_without_a_body_and_with_every_identity_header(routed: Worl
     assert got.headers["x-farebox-hold"] == ""
     assert got.headers["x-farebox-decision"].startswith("dec_")
     assert got.headers["ratelimit"].startswith('"api.calls.month";r=1000')
+
+
+@pytest.mark.parametrize("path", ["/%7F", "/é", "/%F0%9F%98%80", '/"%0D%0A', "/%7F" * 2_000])
+@pytest.mark.parametrize("short", [True, False])
+def test_whatever_the_path_is_the_problem_in_a_header_can_be_sent_and_read(
+    routed: World, path: str, *, short: bool
+) -> None:
+    routed.gate.short = short
+    got = authorize(routed, "/nginx", x_forwarded_uri=path)
+
+    assert (got.status, got.headers["x-farebox-status"]) == (403, "422")
+    assert got.headers["x-farebox-problem"].isascii()
+    assert got.headers["x-farebox-problem"].isprintable()
+    assert len(got.headers["x-farebox-problem"]) < DENIAL_BYTES_MAX
+    assert json.loads(got.headers["x-farebox-problem"]) == got.body
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
