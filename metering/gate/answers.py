@@ -27,6 +27,7 @@ from metering.gate.wire import Problem
 Header = tuple[bytes, bytes]
 REPLAYED: Header = (b"farebox-replayed", b"true")
 encode = msgspec.json.Encoder(uuid_format="canonical").encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 JSON: Header = (b"content-type", b"application/json")
 PROBLEM_JSON: Header = (b"content-type", b"application/problem+json")
 NO_STORE: Header = (b"cache-control", b"no-store")
@@ -135,7 +136,7 @@ def owned(prefix: str, customer_id: int, key: str) -> str:
 
 def fingerprint(*content: Any) -> int:
     """A 64-bit digest of what a repeat of an id must equal."""
-    text = msgspec.json.encode(content, order="sorted")
+    text = _encode_sorted(content)
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
@@ -193,10 +194,11 @@ def _seconds(text: str) -> float:
 
 
 @lru_cache(maxsize=65_536)
-def _policy(meter: str, window: str, granted: int) -> tuple[str, str]:
+def _policy(meter: str, window: str, granted: int) -> tuple[str, bytes]:
     name = f'"{meter}.{window}"'
     span = _WINDOW_S.get(window)
-    return name, f"{name};q={min(granted, _STRUCTURED_MAX)}" + (f";w={span}" if span else "")
+    text = f"{name};q={min(granted, _STRUCTURED_MAX)}" + (f";w={span}" if span else "")
+    return name, text.encode()
 
 
 def limit_headers(
@@ -212,14 +214,17 @@ def limit_headers(
             continue
         name, policy = _policy(balance.meter, balance.window, balance.granted)
         policies.append(policy)
-        limit = f"{name};r={min(balance.remaining, _STRUCTURED_MAX)}"
-        if balance.resets_at and waits:
-            limit += f";t={max(int(_seconds(balance.resets_at) - now.timestamp()), 0)}"
-        limits.append(limit)
+        remaining, resets_at = balance.remaining, balance.resets_at
+        remaining = min(remaining, _STRUCTURED_MAX)
+        if resets_at and waits:
+            left_s = int(_seconds(resets_at) - now.timestamp())
+            limits.append(f"{name};r={remaining};t={max(0, left_s)}")
+        else:
+            limits.append(f"{name};r={remaining}")
     if not policies:
         return []
     return [
-        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit-policy", b", ".join(policies)),
         (b"ratelimit", ", ".join(limits).encode()),
     ]
 

@@ -135,25 +135,29 @@ class Gate:
         asks wrongly, is a batch, or needs to be waited for, is left to `__call__`.
         """
         started = time.perf_counter()
-        engine, path, verb = self._engine, routing.plain_path(target), method.decode()
-        if engine is None or path is None or not routing.is_hot(verb, path):
+        engine, place = self._engine, routing.place(method, target)
+        if engine is None or place is None:
             return False
+        verb, path, begins, forwarded = place
         fields = dict(headers)
-        if engine.full or (engine.room.full and routing.begins(path)):
+        if engine.full or (begins and engine.room.full):
             self._refuse(engine, reply, path, self._id_of(fields))
             return True
-        digest = self._callers.get(routing.gateway_key(path, fields) or b"")
+        sent = routing.gateway_key(path, fields) if forwarded else fields.get(b"authorization")
+        digest = self._callers.get(sent or b"")
         gateway = None if digest is None else engine.catalogue.gateways.get(digest)
         if digest is None or gateway is None or endpoints.CHECKS in body:
             return False
         caller = self._caller(digest, gateway)
         try:
-            if path.startswith(authorize.PATH):  # that its gateway may not ask is in no dialect
-                engine.catalogue.caller(digest, now=datetime.now(UTC))
             one: object
-            if path == routing.EVENTS:
+            if path == routing.CHECK and verb == "POST":
+                one = endpoints.check(caller, fields, body)
+            elif path == routing.EVENTS:
                 one = None if self._quarantine else reporting.one_event(caller, fields, body)
             else:
+                if forwarded:  # that its gateway may not ask is in no dialect
+                    engine.catalogue.caller(digest, now=datetime.now(UTC))
                 one = routing.asked(engine, caller, gateway, fields, body, method=verb, path=path)
             if not isinstance(one, Single):
                 return False
@@ -197,10 +201,15 @@ class Gate:
 
     def count(self, path: str, status: int, took_s: float) -> None:
         """Count an answer."""
-        path = path[len(routing.PREFIX) :].split("/", 1)[0]
         counter = self._counters.get((path, status))
         if counter is None:
-            counter = self._counters[path, status] = metrics.ANSWERS.labels(path, str(status))
+            known = path in {routing.CHECK, routing.EVENTS}  # others would be without end
+            path = path[len(routing.PREFIX) :].split("/", 1)[0]
+            counter = self._counters.get((path, status))
+            if counter is None:
+                counter = self._counters[path, status] = metrics.ANSWERS.labels(path, str(status))
+            if known:
+                self._counters[routing.PREFIX + path, status] = counter
         counter.inc()
         metrics.ANSWER_TIME.observe(took_s)
 

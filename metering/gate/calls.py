@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -238,8 +239,12 @@ def _read(bucket: Bucket, value: Counted, at: datetime, aggregation: Aggregation
 
 def bucket_key(meter_id: int, at: datetime, dimensions: Mapping[str, str]) -> BucketKey:
     """The bucket in which a meter counts an event of that moment: its hour and dimensions."""
-    start_s = int(at.timestamp() // 3_600) * 3_600
-    return meter_id, start_s, tuple(sorted(dimensions.items())) if dimensions else ()
+    return meter_id, _hour(at), tuple(sorted(dimensions.items())) if dimensions else ()
+
+
+@lru_cache(maxsize=64)  # calls of one flight are of one moment
+def _hour(at: datetime) -> int:
+    return int(at.timestamp() // 3_600) * 3_600
 
 
 def microseconds(at: datetime) -> int:

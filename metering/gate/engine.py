@@ -108,12 +108,14 @@ class Engine:
     def submit(self, calls: Sequence[Call]) -> None:
         """Put calls in their lines, all of them; raises Overloaded where too many wait."""
         weight, since = 0, asyncio.get_running_loop().time()
+        customer_of = self._copies.customer_of
         for call in calls:
             call.since = since
             self._reap_at = min(self._reap_at, call.deadline)
             weight += call.weight
-            customer_id = self._copies.customer_of(call.reference)
-            call.queue = call.reference if customer_id is None else customer_id
+            reference = call.reference
+            customer_id = customer_of(reference)
+            call.queue = reference if customer_id is None else customer_id
         if self._lines.weight + weight > self._limits.queue and self._lines.weight:
             raise Overloaded
         self._lines.put(calls)

@@ -34,24 +34,27 @@ class Lines:
         self._flown: set[Line] = set()
         self._flights: list[Flight] = []
         self._waiting = 0  # calls
+        self._smallest = 0  # calls of the smallest flight
         self.weight = 0
         self._wake = asyncio.Event()
 
     def put(self, calls: Iterable[Call], *, first: bool = False) -> None:
         """Let calls wait, behind those of their lines or before them."""
+        lines = self._lines
         for call in calls:
-            line = self._lines.get(call.queue)
+            queue = call.queue
+            line = lines.get(queue)
             if line is None:
-                self._lines[call.queue] = [call]
-                if call.queue not in self._flown:
-                    self._ready.append(call.queue)
+                lines[queue] = [call]
+                if queue not in self._flown:
+                    self._ready.append(queue)
             elif first:
                 line.insert(0, call)
             else:
                 line.append(call)
             self._waiting += 1
             self.weight += call.weight
-        if self._may_fly():
+        if not self._wake.is_set() and self._may_fly():
             self._wake.set()
 
     def put_back(self, calls: Sequence[Call]) -> None:
@@ -80,6 +83,7 @@ class Lines:
                     flight.calls.append(call)
                     weight += call.weight
         self._flights.append(flight)
+        self._look()
         return flight
 
     def claim(self, customer_id: int, flight: Flight) -> bool:
@@ -100,6 +104,7 @@ class Lines:
     def land(self, flight: Flight) -> None:
         """End a flight: its lines may fly again."""
         self._flights.remove(flight)
+        self._look()
         self._flown -= flight.lines
         self._ready.extend(line for line in flight.lines if line in self._lines)
         if self._ready:
@@ -118,8 +123,7 @@ class Lines:
 
     def _may_fly(self) -> bool:
         """Whether another flight is worth it: a small one would cost as much as a large one."""
-        if not self._ready:
-            return False
-        return not self._flights or self._waiting * 2 >= min(
-            len(flight.calls) for flight in self._flights
-        )
+        return bool(self._ready) and self._waiting * 2 >= self._smallest
+
+    def _look(self) -> None:
+        self._smallest = min([len(flight.calls) for flight in self._flights], default=0)

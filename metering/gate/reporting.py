@@ -11,7 +11,7 @@ import msgspec
 from metering.domain.shapes.tokens import PREFIXES, with_our_names
 from metering.gate import answers
 from metering.gate.answers import Answer
-from metering.gate.calls import Call, Fate, Reference, Reported
+from metering.gate.calls import ACCEPTED, Call, Fate, Reference, Reported
 from metering.gate.endpoints import JSON_TYPES, Caller, Single, ask, by_subject, event_key
 from metering.gate.engine import Engine
 from metering.gate.quarantine import Quarantine, Refused
@@ -47,11 +47,10 @@ def one_event(caller: Caller, headers: Mapping[bytes, bytes], body: bytes) -> Si
     """POST /events of a single event in our shape; None for all else. Raises Problem."""
     if any(name in body for name in _OTHERS):
         return None
-    raws = _envelopes(headers, body)
-    if len(raws) != 1:
-        return None
-    event = _event(raws[0])
-    if isinstance(event, Problem):
+    found: Sequence[Read] | None = _all_well_formed(headers, body)
+    if found is None:
+        found = [_event(raw) for raw in _envelopes(headers, body)]
+    if len(found) != 1 or not isinstance(event := found[0], EventBody):
         return None
     reference = by_subject(event.subject)
     one = (0, event, event_key(event.source, event.id))
@@ -63,6 +62,8 @@ def _told_of_one(call: Call, caller: Caller) -> Answer:
     assert isinstance(call, Reported)
     if call.failure is not None and _fails_whole(call, call.failure):
         return answers.problem(call.failure, base_url=caller.base_url)
+    if call.fates.get(0) is ACCEPTED:
+        return _ONE_ACCEPTED
     return Answer(200, _fates_body((), [each for _, each, _ in call.events], call.fates, set()))
 
 
@@ -202,17 +203,22 @@ def _fates_body(
         }
         each |= {"param": refused.param} if refused.param else {}
         rejected.append(each | ({"quarantined": True} if place in kept else {}))
-    body = {
-        "accepted": outcomes.count("accepted"),
-        "duplicates": outcomes.count("duplicate"),
-        "rejected": rejected,
-    }
+    body = _counted(outcomes.count("accepted"), outcomes.count("duplicate"), rejected)
     ignored = len(items) - len(fates)
     return body | ({"ignored": ignored} if ignored else {})
 
 
+def _counted(accepted: int, duplicates: int, rejected: Sequence[object]) -> dict[str, Any]:
+    return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected}
+
+
+_ONE_ACCEPTED = Answer(200, answers.encode(_counted(1, 0, ())))
+
+
 def kind_of(headers: Mapping[bytes, bytes]) -> bytes:
     """The media type of a request's body."""
+    if headers.get(b"content-type") == JSON_TYPES[0]:
+        return JSON_TYPES[0]
     return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
 
 

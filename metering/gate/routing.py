@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from metering.gate import authorize, endpoints, ingest
 from metering.gate.answers import Answer, Header
@@ -14,11 +15,10 @@ from metering.gate.engine import Engine
 from metering.gate.wire import Problem
 
 PREFIX = "/api/v1/"
-EVENTS = f"{PREFIX}events"
+CHECK, EVENTS = f"{PREFIX}check", f"{PREFIX}events"
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
-_BEGINNINGS = (f"{PREFIX}check", authorize.PATH)
-_PLAIN = {path.encode(): path for path in (f"{PREFIX}check", EVENTS)}
+_BEGINNINGS = (CHECK, authorize.PATH)
 _FORWARDED = authorize.PATH.encode()
 _SINGLES = tuple(f"{PREFIX}{rest}".encode() for rest in ("check", "holds/", "events"))
 
@@ -48,12 +48,27 @@ def may_be_single(method: bytes, target: bytes, headers: Sequence[Header]) -> bo
     )
 
 
-def plain_path(target: bytes) -> str | None:
-    """The path of a request's target, where that is all there is to it."""
-    known = _PLAIN.get(target)
-    if known is None and target.isascii() and b"?" not in target and b"%" not in target:
-        return target.decode()
-    return known
+class Place(NamedTuple):
+    """What a request's line says of it, where its target is a path and nothing else."""
+
+    method: str
+    path: str
+    begins: bool
+    forwarded: bool
+
+
+def place(method: bytes, target: bytes) -> Place | None:
+    """Where a request of the gate goes; None for others, and where the target is not plain."""
+    return _PLACES.get((method, target)) or _place(method, target)
+
+
+def _place(method: bytes, target: bytes) -> Place | None:
+    if not target.isascii() or b"?" in target or b"%" in target:
+        return None
+    verb, path = method.decode(), target.decode()
+    if not is_hot(verb, path):
+        return None
+    return Place(verb, path, begins(path), path.startswith(authorize.PATH))
 
 
 def begins(path: str) -> bool:
@@ -104,3 +119,6 @@ def asked(
 def _only(method: str, allowed: str) -> None:
     if method != allowed:
         raise Problem("method_not_allowed", f"This path takes {allowed}.")
+
+
+_PLACES = {(b"POST", path.encode()): _place(b"POST", path.encode()) for path in (CHECK, EVENTS)}
