@@ -63,6 +63,7 @@ class Call(msgspec.Struct, kw_only=True):
     deadline: float  # of the event loop's clock
     waiter: Waiter | None = None  # who is told that it has its answer
     done: bool = False  # it has its answer
+    waits: bool = False  # it is in a line (lines.py)
     since: float = 0.0  # when it began to wait
     answer: Answer | Admitted | None = None
     failure: Problem | None = None  # what `answer` refuses, where it does

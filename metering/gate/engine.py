@@ -170,13 +170,14 @@ class Engine:
             self._copies.clear()
             if len(calls) == 1:
                 log.exception("a call could not be decided")
-                self._fail(calls[0], Problem("internal_error", "Something is wrong on our side."))
+                if not calls[0].waits:
+                    self._fail(calls[0], _fault())
                 return
             log.warning("a batch of %d is split: %s", len(calls), error)
             metrics.SPLITS.inc()
             middle = len(calls) // 2
             for half in (calls[:middle], calls[middle:]):
-                left = [call for call in half if not call.done]
+                left = [call for call in half if not (call.done or call.waits)]
                 for call in left:
                     call.interrupted = True
                 await self._survive(left, flight, store)
@@ -389,6 +390,10 @@ def _unknown(call: Call) -> Problem:
     if isinstance(call, Closing):
         return Problem("not_found", "There is no hold with this id.")
     return Problem("customer_unknown", "There is no such customer.", param="customer")
+
+
+def _fault() -> Problem:
+    return Problem("internal_error", "Something is wrong on our side.")
 
 
 def _unavailable() -> Problem:

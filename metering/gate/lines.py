@@ -52,14 +52,19 @@ class Lines:
                 line.insert(0, call)
             else:
                 line.append(call)
+            call.waits = True
             self._waiting += 1
             self.weight += call.weight
         if not self._wake.is_set() and self._may_fly():
             self._wake.set()
 
     def put_back(self, calls: Sequence[Call]) -> None:
-        """Let calls that came to nothing wait again, before the others of their lines."""
-        self.put([call for call in reversed(calls) if not call.done], first=True)
+        """Let calls that came to nothing wait again, before the others of their lines.
+
+        Those that wait again already go on waiting: nothing is decided twice in one flight.
+        """
+        left = [call for call in reversed(calls) if not (call.done or call.waits)]
+        self.put(left, first=True)
 
     async def take(self) -> Flight:
         """Wait until a flight is worth it, and begin it: whole lines, as far as a batch goes."""
@@ -77,6 +82,7 @@ class Lines:
                 if weight >= self._batch:
                     self._lines[line] = waited[place:]
                     break
+                call.waits = False
                 self._waiting -= 1
                 self.weight -= call.weight
                 if not call.done:

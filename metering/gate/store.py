@@ -209,6 +209,9 @@ class Store:
             raise Unavailable(str(error)) from error
         except psycopg.errors.UndefinedTable as error:  # not migrated yet
             raise Unavailable(str(error)) from error
+        except psycopg.errors.ReadOnlySqlTransaction as error:  # a standby, perhaps no more soon
+            await self.close()
+            raise Unavailable(str(error)) from error
         except psycopg.Error as error:
             if connection.closed:
                 await self.close()

@@ -68,6 +68,7 @@ class GateProcess:
         address: str = "",
         quarantine: int = 0,
         wait_s: float = math.inf,
+        store: type[Store] = Store,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -76,7 +77,7 @@ class GateProcess:
 
         def make_engine() -> Engine:
             return Engine(
-                Store(address, statement_timeout_ms=statement_timeout_ms),
+                store(address, statement_timeout_ms=statement_timeout_ms),
                 bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300)),
                 limits=Limits(queue=queue, batch=batch, copies=1_000, wait_s=wait_s),
             )

@@ -1,0 +1,87 @@
+"""Rounds that come to nothing: calls wait again, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+from django.db import transaction
+
+from accounts.operations.versions import bump_catalogue
+from metering.gate.catalogue import Catalogue
+from metering.gate.store import Store, Unavailable
+from metering.models import Denial, UsageEvent
+from tests.metering.gate.client import GateProcess, dsn
+from tests.metering.gate.conftest import World
+from tests.metering.gate.test_repeats import event, post
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class CutOff(Store):
+    """Loses its connection as it reads the catalogue, as often as it is told to."""
+
+    times: ClassVar[list[int]] = []
+
+    def twin(self) -> Store:
+        """Another one that does."""
+        return CutOff(self._dsn, statement_timeout_ms=self._timeout_ms)
+
+    async def read_catalogue(self) -> Catalogue:
+        """Read it, or lose the connection."""
+        if self.times:
+            self.times.pop()
+            await self.close()
+            raise Unavailable("cut off")
+        return await super().read_catalogue()
+
+
+@pytest.fixture
+def cut_off(world: World) -> Iterator[GateProcess]:
+    """A gate at work that loses its connection twice when the catalogue changes next."""
+    gate = GateProcess(store=CutOff)
+    gate.key = world.gate.key
+    assert gate.check({"key": world.key, "meter": "api.calls"}).status == 200
+    with transaction.atomic():
+        bump_catalogue()
+    CutOff.times[:] = [1, 2]
+    yield gate
+    CutOff.times.clear()
+    gate.stop()
+
+
+def test_events_whose_round_was_lost_and_cut_off_are_no_repeats(
+    world: World, cut_off: GateProcess
+) -> None:
+    told = post(cut_off, event(world, "1"), event(world, "2"))
+
+    assert (told.body["accepted"], told.body["duplicates"]) == (2, 0)
+    assert UsageEvent.objects.count() == 2
+    assert CutOff.times == []
+
+
+def test_a_denial_whose_round_was_lost_and_cut_off_counts_once(
+    world: World, cut_off: GateProcess
+) -> None:
+    check = {"key": world.key, "meter": "api.calls", "mode": "consume", "id": "1"}
+
+    assert cut_off.check(check | {"quantity": 10_000}).status == 402
+    assert Denial.objects.get().count == 1
+
+
+def test_while_nothing_may_be_written_a_call_is_refused_and_may_be_repeated(world: World) -> None:
+    """As on a standby, or on a server that is set to read only."""
+    gate = GateProcess(
+        address=f"{dsn()} options='-c default_transaction_read_only=on'", deadline_s=1.0
+    )
+    gate.key = world.gate.key
+    check = {"key": world.key, "meter": "api.calls", "mode": "consume", "id": "1"}
+    try:
+        assert gate.send("GET", "/api/v1/holds/hold_none").status == 404
+        refused = gate.check(check)
+        assert (refused.status, refused.body["code"]) == (503, "unavailable")
+    finally:
+        gate.stop()
+    assert not UsageEvent.objects.exists()
+    assert world.gate.check(check).status == 200
