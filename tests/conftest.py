@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +23,24 @@ _IN_CI = bool(os.environ.get("CI"))
 hypothesis.settings.register_profile("default", max_examples=60, deadline=None, derandomize=_IN_CI)
 hypothesis.settings.register_profile("thorough", max_examples=1_000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("FAREBOX_TEST_PROFILE", "default"))
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each worker of a whole run import the tests from another file on.
+
+    Who imports a test file first rewrites its assertions and keeps that for the others. In a new
+    clone, workers that all began with the same file would each do so for nearly all of them.
+    """
+    name = os.environ.get("PYTEST_XDIST_WORKER", "")
+    whole = [Path(arg).resolve() for arg in session.config.args] == [ROOT / "tests"]
+    if not (name and whole) or sys.dont_write_bytecode:
+        return
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    first = len(files) * int(name.removeprefix("gw")) // workers
+    for file in [*files[first:], *files[:first]]:
+        with contextlib.suppress(Exception):  # told where pytest imports it
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
