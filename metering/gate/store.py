@@ -35,11 +35,11 @@ from metering.domain.prices import PriceBook, books_of
 from metering.domain.spending import Curve, SpendLimit
 from metering.gate import metrics
 from metering.gate.catalogue import Catalogue, build_catalogue, moment, versions_of_prices
+from metering.gate.plans import Plans
 from metering.gate.rows import Member, Origin, encode, horizon, ids_of
 from metering.statements import numbered
 
 _ORIGINS_MAX = 200_000  # known at once: some 40 MB
-REPLAN_S = 5.0  # a plan made for an empty partition picks a poor index: it must not stay pinned
 _decode = msgspec.json.decode
 
 
@@ -75,7 +75,7 @@ class Store:
         self._timeout_ms = statement_timeout_ms
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
-        self._planned_at = 0.0
+        self._plans = Plans()
         self._origins: set[tuple[int, int]] = set()  # seen to be there, over this connection
         self._books: dict[int, PriceBook] = {}  # prices of active versions, which never change
 
@@ -162,9 +162,8 @@ class Store:
             if new:
                 parameters = parameters | {"origins": encode(new).decode()}
                 parts |= {"origins"}
-            if time.monotonic() > self._planned_at + REPLAN_S:
+            if self._plans.are_due(time.monotonic(), month=parameters["month"]):
                 await cursor.execute("DISCARD PLANS")
-                self._planned_at = time.monotonic()
             await _execute(cursor, "write_batch", parameters, parts)
             row = await cursor.fetchone()
         assert row is not None
@@ -236,7 +235,7 @@ class Store:
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = await self._new_connection()
+                self._connection, self._plans = await self._new_connection(), Plans()
                 self._origins.clear()  # another server may not have what the last one had
             return self._connection
 

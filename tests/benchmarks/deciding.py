@@ -69,8 +69,12 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
         with measuring.server(env) as (port, process_id):
             world = World(seeded["gateway_key"], seeded["keys"], port, process_id)
             plain = World(seeded["gateway_key"], seeded["drf_keys"], port, process_id)
-            results = measuring.play_rounds(cases(chosen.customers), effort, world)
-            results |= measuring.play_rounds(drf_cases(chosen.drf_customers), effort, plain)
+            nothing, *others = cases(chosen.customers)
+            results = measuring.play_by_turns(nothing, others, effort, world)
+            compared = drf_cases(chosen.drf_customers)
+            results |= measuring.play_by_turns(nothing, compared, effort, plain) | {
+                nothing.name: results[nothing.name]
+            }
             rate = results["consume"].median("requests") / 2
             half = _at_half(results["consume"].case, rate, effort, world)
         told = writing.conditions(
@@ -97,16 +101,15 @@ def _conditions(effort: Effort, noop: Result, *, late: float) -> dict[str, str]:
             "planned time"
         ),
         "Each case": (
-            f"median of {effort.rounds} rounds of {effort.seconds:g} seconds, "
-            f"{effort.warm_up_s:g} second to warm up"
+            f"median of {effort.rounds} rounds of {effort.seconds:g} seconds, each after one of "
+            f"*nothing*, {effort.warm_up_s:g} second to warm up"
         ),
     }
 
 
 def _text(results: dict[str, Result], half: Result, *, rate: float, told: str) -> str:
-    nothing = results["noop"].median("requests")
     head = ["Case", "a second", "requests/s", "of nothing", "floor", "aim", "", "p50", "p99"]
-    rows = [_row(result, nothing=nothing) for result in results.values()]
+    rows = [_row(result) for result in results.values()]
     half_row = [
         writing.with_faults(f"p99 of consume at half its rate ({rate:,.0f}/s, open loop)", half),
         f"{half.median('p99_ms'):.1f} ms",
@@ -130,11 +133,13 @@ def _text(results: dict[str, Result], half: Result, *, rate: float, told: str) -
 {writing.table(["Beside", "measured", "floor", "aim", ""], [half_row, drf_row])}
 
 A second: checks, events or pairs, not requests. Of nothing: that rate over the requests/s of
-*nothing*; for hold and settle the ratio of requests. p50 and p99 are of one request (of both, for
-a hold with its settle), with all connections always waiting for an answer: they are the time in a
-full queue. At half the rate requests leave at planned times, and an answer's time counts from the
-planned one, whatever kept the request from leaving. Every answer that is not 200, and every check
-or event of a batch that was not admitted, is counted and told beside the case.
+*nothing* that were measured right before it, the median of the rounds, because a machine that
+others use is twice as fast in one minute as in the next; for hold and settle the ratio of requests.
+p50 and p99 are of one request (of both, for a hold with its settle), with all connections always
+waiting for an answer: they are the time in a full queue. At half the rate requests leave at planned
+times, and an answer's time counts from the planned one, whatever kept the request from leaving.
+Every answer that is not 200, and every check or event of a batch that was not admitted, is counted
+and told beside the case.
 
 The DRF view does the same work one transaction a call: it authenticates, locks the balance with
 `select_for_update`, writes the event and the balance; it runs in 16 threads with a connection each.
@@ -143,11 +148,10 @@ It lacks the holds, grants, replays and denials that the gate has.
 {told}"""
 
 
-def _row(result: Result, *, nothing: float) -> list[str]:
+def _row(result: Result) -> list[str]:
     case = result.case
     goal = GOALS.get(case.name)
-    rate = result.median("requests" if goal is not None and goal.of_requests else "per_second")
-    share = rate / nothing if nothing else 0.0
+    share = result.share("requests" if goal is not None and goal.of_requests else "per_second")
     return [
         writing.with_faults(case.title, result),
         f"{result.median('per_second'):,.0f}",

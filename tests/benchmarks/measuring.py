@@ -64,6 +64,11 @@ class Result:
         """The median of a figure over the rounds."""
         return statistics.median(found[name] for found in self.rounds) if self.rounds else 0.0
 
+    def share(self, name: str) -> float:
+        """The median of a figure over the requests/s of nothing that were seen just before it."""
+        shares = [found[name] / found["nothing"] for found in self.rounds if found["nothing"]]
+        return statistics.median(shares) if shares else 0.0
+
     @property
     def faults(self) -> dict[str, int]:
         """Answers that were not what they should be, by kind, over all rounds."""
@@ -125,6 +130,23 @@ def play_rounds(cases: Sequence[Case], effort: Effort, world: World) -> dict[str
     for _ in range(effort.rounds):
         for case in cases:
             results[case.name].rounds.append(play(case, effort, world))
+    return results
+
+
+def play_by_turns(
+    nothing: Case, cases: Sequence[Case], effort: Effort, world: World
+) -> dict[str, Result]:
+    """As `play_rounds`, each case right after a turn of `nothing`, which its `share` is of.
+
+    A machine that others use is twice as fast in one minute as in the next.
+    """
+    results = {case.name: Result(case) for case in (nothing, *cases)}
+    for _ in range(effort.rounds):
+        for case in cases:
+            before = play(nothing, effort, world)
+            results[nothing.name].rounds.append(before | {"nothing": before["requests"]})
+            found = play(case, effort, world) | {"nothing": before["requests"]}
+            results[case.name].rounds.append(found)
     return results
 
 
