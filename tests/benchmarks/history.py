@@ -96,12 +96,14 @@ def _home(given: Path | None) -> Iterator[Path]:
 @contextmanager
 def _side(home: Path, stored: Stored, numbers: Sequence[int]) -> Iterator[Side]:
     with storing.cluster(storing.folder(home, stored.events)) as dsn:
+        env = measuring.environment(dsn)
+        measuring.migrate(env)  # it may have been stored by an older Farebox
         with psycopg.connect(dsn) as connection:
             keys = filling.give_keys(connection, numbers)
             row = connection.execute(_SIZES).fetchone()
         assert row is not None
         filling.settle_down(dsn)
-        with measuring.server(measuring.environment(dsn)) as (port, process_id):
+        with measuring.server(env) as (port, process_id):
             _check(dsn, port, stored)
             world = World(stored.gateway_key, keys, port, process_id)
             results = {case.name: Result(case) for case in _CASES}

@@ -206,8 +206,8 @@ def _known(connection: psycopg.Connection, customers: int) -> list[tuple[int, st
     """Give some events the key that the gate finds them by, and tell which."""
     some = random.sample(range(customers), min(10 * _KNOWN, customers))
     rows = connection.execute(
-        "SELECT customer_id, id, external_uuid::text FROM metering_usageevent"
-        " WHERE customer_id = ANY(%s) LIMIT %s",
+        "SELECT DISTINCT ON (customer_id) customer_id, id, external_uuid::text"
+        "  FROM metering_usageevent WHERE customer_id = ANY(%s) LIMIT %s",
         (list(map(filling.customer_id, some)), _KNOWN),
     ).fetchall()
     for customer_id, old, external_id in rows:
