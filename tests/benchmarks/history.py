@@ -208,7 +208,8 @@ def _text(sides: Sequence[Side], *, told: str) -> str:
     return f"""{writing.table(head, rows)}
 
 Changes are of the larger against the smaller in the same round; they, rates and ratios are medians
-of the rounds.
+of the rounds. How much the index by time takes depends on the customers: equal entries, of one
+customer and hour, share one, and here a customer has few events an hour.
 
 {kept}
 
