@@ -34,10 +34,28 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster that runs, to be spoilt."""
     made = Cluster(folder / "home", durable=False)
     made.start()
     yield made
     made.destroy()
+
+
+@pytest.fixture(scope="module")
+def made_once() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="farebox-test-") as path:
+        Path(path).chmod(0o711)
+        made = Cluster(Path(path) / "home", durable=False)
+        yield made
+        made.destroy()
+
+
+@pytest.fixture
+def lasting(made_once: Cluster) -> Iterator[Cluster]:
+    """A cluster that runs and has served other tests: making one takes longer than starting it."""
+    made_once.start()
+    yield made_once
+    made_once.stop()
 
 
 def _value(cluster: Cluster, query: str) -> object:
@@ -47,16 +65,16 @@ def _value(cluster: Cluster, query: str) -> object:
     return row[0]
 
 
-def test_serves_a_database_of_its_own_in_utf8_and_utc(cluster: Cluster) -> None:
-    assert _value(cluster, "SELECT current_user || current_database()") == "fareboxfarebox"
-    assert _value(cluster, "SHOW server_encoding") == "UTF8"
-    assert _value(cluster, "SHOW timezone") == "UTC"
-    assert _value(cluster, "SHOW listen_addresses") == ""
+def test_serves_a_database_of_its_own_in_utf8_and_utc(lasting: Cluster) -> None:
+    assert _value(lasting, "SELECT current_user || current_database()") == "fareboxfarebox"
+    assert _value(lasting, "SHOW server_encoding") == "UTF8"
+    assert _value(lasting, "SHOW timezone") == "UTC"
+    assert _value(lasting, "SHOW listen_addresses") == ""
 
 
-def test_asks_for_the_password(cluster: Cluster) -> None:
+def test_asks_for_the_password(lasting: Cluster) -> None:
     with pytest.raises(psycopg.OperationalError, match="password"):
-        psycopg.connect(cluster.dsn, password="wrong")
+        psycopg.connect(lasting.dsn, password="wrong")
 
 
 def test_durable_clusters_keep_every_promise_of_the_disk(folder: Path) -> None:
@@ -70,21 +88,22 @@ def test_durable_clusters_keep_every_promise_of_the_disk(folder: Path) -> None:
     assert list((folder / "home").iterdir()) == []
 
 
-def test_keeps_its_data_over_a_restart(cluster: Cluster) -> None:
-    with psycopg.connect(cluster.dsn) as connection:
+def test_keeps_its_data_over_a_restart(lasting: Cluster) -> None:
+    with psycopg.connect(lasting.dsn) as connection:
+        connection.execute("DROP TABLE IF EXISTS kept")
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    cluster.stop()
+    lasting.stop()
 
-    cluster.start()
+    lasting.start()
 
-    assert _value(cluster, "SELECT answer FROM kept") == 42
+    assert _value(lasting, "SELECT answer FROM kept") == 42
 
 
-def test_a_second_supervisor_is_told_who_has_the_folder(cluster: Cluster) -> None:
+def test_a_second_supervisor_is_told_who_has_the_folder(lasting: Cluster) -> None:
     with pytest.raises(ClusterStartFailed, match=rf"process {os.getpid()}.*running in"):
-        Cluster(cluster.home, durable=False).start()
+        Cluster(lasting.home, durable=False).start()
 
-    assert _value(cluster, "SELECT 1") == 1  # and the first goes on
+    assert _value(lasting, "SELECT 1") == 1  # and the first goes on
 
 
 _SUPERVISE = """
@@ -104,12 +123,13 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("started_in", ["main", "thread"])
-def test_recovers_from_a_supervisor_that_was_killed(cluster: Cluster, started_in: str) -> None:
-    with psycopg.connect(cluster.dsn) as connection:
+def test_recovers_from_a_supervisor_that_was_killed(lasting: Cluster, started_in: str) -> None:
+    with psycopg.connect(lasting.dsn) as connection:
+        connection.execute("DROP TABLE IF EXISTS kept")
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    cluster.stop()
+    lasting.stop()
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", _SUPERVISE, str(cluster.home), started_in],
+        [sys.executable, "-c", _SUPERVISE, str(lasting.home), started_in],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -119,29 +139,29 @@ def test_recovers_from_a_supervisor_that_was_killed(cluster: Cluster, started_in
     supervisor.kill()
     supervisor.communicate()
 
-    cluster.start()
+    lasting.start()
 
-    assert cluster.pid != left
-    assert not postmaster.serves(left, places.known_state(cluster.home) / "data")
-    assert _value(cluster, "SELECT answer FROM kept") == 42
+    assert lasting.pid != left
+    assert not postmaster.serves(left, places.known_state(lasting.home) / "data")
+    assert _value(lasting, "SELECT answer FROM kept") == 42
 
 
-def test_recovers_from_a_server_that_was_killed(cluster: Cluster) -> None:
-    pid = cluster.pid
+def test_recovers_from_a_server_that_was_killed(lasting: Cluster) -> None:
+    pid = lasting.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    cluster.stop()
+    lasting.stop()
 
-    cluster.start()
+    lasting.start()
 
-    assert _value(cluster, "SELECT 1") == 1
+    assert _value(lasting, "SELECT 1") == 1
 
 
-def test_a_pid_file_whose_number_belongs_to_someone_else_is_forgotten(cluster: Cluster) -> None:
-    data = places.known_state(cluster.home) / "data"
+def test_a_pid_file_whose_number_belongs_to_someone_else_is_forgotten(lasting: Cluster) -> None:
+    data = places.known_state(lasting.home) / "data"
     pid_file = data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
-    cluster.stop()
+    lasting.stop()
     account = server_account(data)
     assert account is not None
     stranger = subprocess.Popen(
@@ -149,7 +169,7 @@ def test_a_pid_file_whose_number_belongs_to_someone_else_is_forgotten(cluster: C
     )
     pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
     try:
-        cluster.start()
+        lasting.start()
         assert stranger.poll() is None
     finally:
         stranger.kill()
