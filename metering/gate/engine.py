@@ -42,12 +42,12 @@ REAP_EVERY_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the engine takes at once and keeps; how many flights there are at a time."""
+    """How much the engine takes at once and keeps; how many flights there are at most at a time."""
 
     queue: int
     batch: int
     copies: int
-    flights: int = 2
+    flights: int = 3
     wait_s: float = math.inf  # how long calls may wait on average before others are refused
 
 

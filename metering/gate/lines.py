@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from metering.gate.calls import Call, Reference
 
+SMALL_FLIGHTS = 2  # in the air at a time; more of them only for batches
+LARGE = 256  # items that wait
 Line = int | Reference  # a customer, or how a call names one that is not known yet
 
 
@@ -129,6 +131,8 @@ class Lines:
 
     def _may_fly(self) -> bool:
         """Whether another flight is worth it: a small one would cost as much as a large one."""
+        if len(self._flights) >= SMALL_FLIGHTS and self.weight < LARGE:
+            return False
         return bool(self._ready) and self._waiting * 2 >= self._smallest
 
     def _look(self) -> None:

@@ -85,7 +85,7 @@ def test_more_than_it_can_take_is_refused_and_does_not_pile_up(world: World) -> 
 
     assert set(storm.codes) == {"200", "overloaded"}
     assert storm.codes["overloaded"] > TIMES * storm.codes["200"]
-    # Nothing waits but the queue, the two flights, and what was sent in this very moment.
+    # Nothing waits but the queue, the flights, and what was sent in this very moment.
     assert storm.most_open <= QUEUE + 2 + BURST
     assert [each.status for each in after] == [200] * 20
     counted = UsageEvent.objects.filter(external_id__startswith="storm").count()
