@@ -25,7 +25,7 @@ from metering.gate.endpoints import Caller, Single
 from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
 from metering.gate.room import Room
-from metering.gate.store import Unavailable
+from metering.gate.store import BatchRefused, Unavailable
 from metering.gate.wire import Problem
 
 Scope = MutableMapping[str, Any]
@@ -111,6 +111,9 @@ class Gate:
             answer = answers.problem(_UNAVAILABLE, base_url=self._settings.base_url)
         except bodies.Gone:
             return
+        except Exception:
+            log.exception("a request could not be answered")
+            answer = answers.problem(_FAULT, base_url=self._settings.base_url)
         finally:
             if large is not None:
                 large.release()
@@ -255,6 +258,8 @@ class Gate:
                     catalogue = await engine.refreshed_catalogue()
             except TimeoutError as error:
                 raise Unavailable("the catalogue was not read in time") from error
+            except BatchRefused as error:  # it was read inside a transaction that had failed
+                raise Unavailable("the catalogue could not be read") from error
         return engine, digest, catalogue.caller(digest, now=datetime.now(UTC))
 
     def _digest(self, header: bytes | None) -> bytes:
