@@ -76,18 +76,20 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
                 nothing.name: results[nothing.name]
             }
             rate = results["consume"].median("requests") / 2
-            half = _at_half(results["consume"].case, rate, effort, world)
+            half, idle = (
+                _paced(results[name].case, rate, effort, world) for name in ("consume", "noop")
+            )
         told = writing.conditions(
             dsn,
             load_before=load_before,
             more=_conditions(effort, results["noop"], late=half.median("late_p99_ms")),
         )
-    return _text(results, half, rate=rate, told=told)
+    return _text(results, half, idle, rate=rate, told=told)
 
 
-def _at_half(case: Case, rate: float, effort: Effort, world: World) -> Result:
-    paced = replace(case, name="half", title=f"{case.title}, {rate:,.0f} a second", rate=rate)
-    return measuring.play_rounds([paced], effort, world)["half"]
+def _paced(case: Case, rate: float, effort: Effort, world: World) -> Result:
+    paced = replace(case, title=f"{case.title}, {rate:,.0f} a second", rate=rate)
+    return measuring.play_rounds([paced], effort, world)[case.name]
 
 
 def _conditions(effort: Effort, noop: Result, *, late: float) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _conditions(effort: Effort, noop: Result, *, late: float) -> dict[str, str]:
     }
 
 
-def _text(results: dict[str, Result], half: Result, *, rate: float, told: str) -> str:
+def _text(results: dict[str, Result], half: Result, idle: Result, *, rate: float, told: str) -> str:
     head = ["Case", "a second", "requests/s", "of nothing", "floor", "aim", "", "p50", "p99"]
     rows = [_row(result) for result in results.values()]
     half_row = [
@@ -118,6 +120,13 @@ def _text(results: dict[str, Result], half: Result, *, rate: float, told: str) -
         writing.judged(
             half.median("p99_ms"), floor=HALF_P99_FLOOR_MS, aim=HALF_P99_AIM_MS, fewer=True
         ),
+    ]
+    idle_row = [
+        writing.with_faults("p99 of *nothing* at that rate, which is the machine's", idle),
+        f"{idle.median('p99_ms'):.1f} ms",
+        "",
+        "",
+        "",
     ]
     consume, drf = (results[name].median("requests") for name in ("consume", "drf"))
     times = consume / drf if drf else 0.0
@@ -130,7 +139,7 @@ def _text(results: dict[str, Result], half: Result, *, rate: float, told: str) -
     ]
     return f"""{writing.table(head, rows)}
 
-{writing.table(["Beside", "measured", "floor", "aim", ""], [half_row, drf_row])}
+{writing.table(["Beside", "measured", "floor", "aim", ""], [half_row, idle_row, drf_row])}
 
 A second: checks, events or pairs, not requests. Of nothing: that rate over the requests/s of
 *nothing* that were measured right before it, the median of the rounds, because a machine that
