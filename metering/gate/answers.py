@@ -214,13 +214,10 @@ def limit_headers(
             continue
         name, policy = _policy(balance.meter, balance.window, balance.granted)
         policies.append(policy)
-        remaining, resets_at = balance.remaining, balance.resets_at
-        remaining = min(remaining, _STRUCTURED_MAX)
-        if resets_at and waits:
-            left_s = int(_seconds(resets_at) - now.timestamp())
-            limits.append(f"{name};r={remaining};t={max(0, left_s)}")
-        else:
-            limits.append(f"{name};r={remaining}")
+        limit = f"{name};r={min(balance.remaining, _STRUCTURED_MAX)}"
+        if balance.resets_at and waits:
+            limit += f";t={max(int(_seconds(balance.resets_at) - now.timestamp()), 0)}"
+        limits.append(limit)
     if not policies:
         return []
     return [

@@ -25,8 +25,8 @@ from metering.gate.endpoints import Caller, Single
 from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
 from metering.gate.room import Room
-from metering.gate.store import BatchRefused, Unavailable
-from metering.gate.wire import Problem
+from metering.gate.store import Unavailable
+from metering.gate.wire import FAULT, Problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,7 +34,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = Callable[[int, Sequence[Header], bytes], None]  # sends the answer of one request, once
 log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
-_FAULT = Problem("internal_error", "Something is wrong on our side.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
@@ -113,7 +112,7 @@ class Gate:
             return
         except Exception:
             log.exception("a request could not be answered")
-            answer = answers.problem(_FAULT, base_url=self._settings.base_url)
+            answer = answers.problem(FAULT, base_url=self._settings.base_url)
         finally:
             if large is not None:
                 large.release()
@@ -204,15 +203,10 @@ class Gate:
 
     def count(self, path: str, status: int, took_s: float) -> None:
         """Count an answer."""
-        counter = self._counters.get((path, status))
+        name = routing.name_of(path)
+        counter = self._counters.get((name, status))
         if counter is None:
-            known = path in {routing.CHECK, routing.EVENTS}  # others would be without end
-            path = path[len(routing.PREFIX) :].split("/", 1)[0]
-            counter = self._counters.get((path, status))
-            if counter is None:
-                counter = self._counters[path, status] = metrics.ANSWERS.labels(path, str(status))
-            if known:
-                self._counters[routing.PREFIX + path, status] = counter
+            counter = self._counters[name, status] = metrics.ANSWERS.labels(name, str(status))
         counter.inc()
         metrics.ANSWER_TIME.observe(took_s)
 
@@ -258,8 +252,6 @@ class Gate:
                     catalogue = await engine.refreshed_catalogue()
             except TimeoutError as error:
                 raise Unavailable("the catalogue was not read in time") from error
-            except BatchRefused as error:  # it was read inside a transaction that had failed
-                raise Unavailable("the catalogue could not be read") from error
         return engine, digest, catalogue.caller(digest, now=datetime.now(UTC))
 
     def _digest(self, header: bytes | None) -> bytes:
@@ -315,7 +307,7 @@ class _Taken(Waiter):
             self._gate.count(self._path, answer.status, time.perf_counter() - self._started)
         except Exception:
             log.exception("a request could not be answered")
-            fault = answers.problem(_FAULT, base_url="")
+            fault = answers.problem(FAULT, base_url="")
             self._reply(fault.status, fault.headers, fault.encoded())
 
 

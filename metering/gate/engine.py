@@ -31,7 +31,7 @@ from metering.gate.lines import Flight, Lines
 from metering.gate.parameters import parameters
 from metering.gate.room import Room
 from metering.gate.store import Store, Unavailable
-from metering.gate.wire import Problem
+from metering.gate.wire import FAULT, Problem
 
 log = logging.getLogger(__name__)
 LOSSES_BEFORE_LOCK = 3
@@ -171,7 +171,7 @@ class Engine:
             if len(calls) == 1:
                 log.exception("a call could not be decided")
                 if not calls[0].waits:
-                    self._fail(calls[0], _fault())
+                    self._fail(calls[0], FAULT)
                 return
             log.warning("a batch of %d is split: %s", len(calls), error)
             metrics.SPLITS.inc()
@@ -390,10 +390,6 @@ def _unknown(call: Call) -> Problem:
     if isinstance(call, Closing):
         return Problem("not_found", "There is no hold with this id.")
     return Problem("customer_unknown", "There is no such customer.", param="customer")
-
-
-def _fault() -> Problem:
-    return Problem("internal_error", "Something is wrong on our side.")
 
 
 def _unavailable() -> Problem:

@@ -16,6 +16,7 @@ from metering.gate.wire import Problem
 
 PREFIX = "/api/v1/"
 CHECK, EVENTS = f"{PREFIX}check", f"{PREFIX}events"
+_NAMES = {CHECK: "check", EVENTS: "events"}
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
 _BEGINNINGS = (CHECK, authorize.PATH)
@@ -69,6 +70,11 @@ def _place(method: bytes, target: bytes) -> Place | None:
     if not is_hot(verb, path):
         return None
     return Place(verb, path, begins(path), path.startswith(authorize.PATH))
+
+
+def name_of(path: str) -> str:
+    """How answers to a path are counted: by the first part of it, because ids have no end."""
+    return _NAMES.get(path) or path[len(PREFIX) :].split("/", 1)[0]
 
 
 def begins(path: str) -> bool:

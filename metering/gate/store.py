@@ -1,8 +1,8 @@
-"""The gate's connection to PostgreSQL: reads copies, looks up ids, writes one batch.
+"""A gate's connection to PostgreSQL: reads copies, looks up ids, writes one batch.
 
-One connection a process; every statement is prepared and its plan pinned. A lost connection is
-an Unavailable: the engine keeps its calls and tries again, which is safe because every write is
-idempotent by event or hold id.
+One for each flight that a process may have in the air; every statement is prepared and its plan
+pinned. A lost connection is an Unavailable: the engine keeps its calls and tries again, which is
+safe because every write is idempotent by event or hold id.
 """
 
 from __future__ import annotations
@@ -201,7 +201,12 @@ class Store:
             with self._limit(connection):
                 async with connection.cursor() as cursor:
                     yield cursor
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+        except (
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+            # Somebody's `locked` has just failed, and this came over its connection.
+            psycopg.errors.InFailedSqlTransaction,
+        ) as error:
             raise Unavailable(str(error)) from error
         except (psycopg.OperationalError, OSError) as error:
             await self.close()

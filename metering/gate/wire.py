@@ -34,6 +34,9 @@ class Problem(Exception):
         self.more = more
 
 
+FAULT = Problem("internal_error", "Something is wrong on our side.")
+
+
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
     """One of several things asked for together."""
 

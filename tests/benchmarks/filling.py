@@ -9,11 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from accounts.domain import keys
+from tests.benchmarks import measuring
 from tests.benchmarks.measuring import say
 
 _AT_ONCE = 1_000_000
@@ -56,6 +58,16 @@ def number_of(customer_id: int) -> int:
 def customer_by_chance(customers: int) -> str:
     """An SQL expression: the id of one of so many customers."""
     return f"({_FIRST_CUSTOMER} + floor(random() * {customers})::bigint * {_CUSTOMER_STEP})"
+
+
+def seed_one(dsn: str, env: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    """Make the tables and one customer; what `seeding` tells of it, and the customer's id."""
+    measuring.migrate(env)
+    seeded: dict[str, Any] = measuring.run_module("seeding", 1, 0, env=env)
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT id FROM accounts_customer").fetchone()
+    assert row is not None
+    return seeded, row[0]
 
 
 def multiply(

@@ -66,12 +66,8 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
     sizes: list[Size] = []
     with measuring.database() as dsn:
         env = measuring.environment(dsn)
-        measuring.migrate(env)
-        seeded = measuring.run_module("seeding", 1, 0, env=env)
-        with psycopg.connect(dsn) as connection:
-            row = connection.execute("SELECT id FROM accounts_customer").fetchone()
-        assert row is not None
-        grown = Grown(dsn, env, seeded["gateway_key"], row[0])
+        seeded, pattern_id = filling.seed_one(dsn, env)
+        grown = Grown(dsn, env, seeded["gateway_key"], pattern_id)
         _first_event(grown, effort, seeded["keys"])
         customers, events = 0, 0
         for customers_to, events_to in _steps(chosen.most_customers, chosen.most_events):

@@ -118,14 +118,10 @@ def require_disk(home: Path, customers: int, events: Sequence[int]) -> None:
 
 def _fill(dsn: str, customers: int, events: int) -> Stored:
     env = measuring.environment(dsn)
-    measuring.migrate(env)
-    seeded = measuring.run_module("seeding", 1, 0, env=env)
+    seeded, pattern_id = filling.seed_one(dsn, env)
+    _report(env, seeded["gateway_key"], pattern_id)
     with psycopg.connect(dsn) as connection:
-        row = connection.execute("SELECT id FROM accounts_customer").fetchone()
-        assert row is not None
-        _report(env, seeded["gateway_key"], row[0])
-        connection.commit()
-        filling.add_customers(connection, span=Span(0, customers), pattern_id=row[0])
+        filling.add_customers(connection, span=Span(0, customers), pattern_id=pattern_id)
         given = {"customer_id": filling.CUSTOMER}
         filling.multiply(
             connection, "metering_eventorigin", given, span=Span(0, customers), pattern="true"

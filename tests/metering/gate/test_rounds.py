@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import pytest
@@ -10,7 +12,7 @@ from django.db import transaction
 
 from accounts.operations.versions import bump_catalogue
 from metering.gate.catalogue import Catalogue
-from metering.gate.store import Store, Unavailable
+from metering.gate.store import BatchRefused, Store, Unavailable
 from metering.models import Denial, UsageEvent
 from tests.metering.gate.client import GateProcess, dsn
 from tests.metering.gate.conftest import World
@@ -68,6 +70,31 @@ def test_a_denial_whose_round_was_lost_and_cut_off_counts_once(
 
     assert cut_off.check(check | {"quantity": 10_000}).status == 402
     assert Denial.objects.get().count == 1
+
+
+def test_a_catalogue_read_in_a_transaction_that_has_failed_is_unavailable(world: World) -> None:
+    """A stranger's key has it read over the connection of a flight, whatever that is doing."""
+
+    wrong, today = [(world.customer.id, "no id")], datetime.now(UTC).date()
+
+    async def failed(store: Store) -> None:
+        async with store.locked(world.customer.id):
+            try:
+                await store.read_ids(wrong, today=today)
+            finally:
+                with pytest.raises(Unavailable, match="aborted"):
+                    await store.read_catalogue()
+
+    async def story() -> None:
+        store = Store(dsn(), statement_timeout_ms=5_000)
+        try:
+            with pytest.raises(BatchRefused, match="uuid"):
+                await failed(store)
+            assert (await store.read_catalogue()).version >= 0
+        finally:
+            await store.close()
+
+    asyncio.run(story())
 
 
 def test_while_nothing_may_be_written_a_call_is_refused_and_may_be_repeated(world: World) -> None:
