@@ -28,12 +28,21 @@ def parameters(
     Rows are sorted by customer so that locks have one order. Origins come apart: most of them are
     there, and the store knows which.
     """
-    customers = sorted(works)
-    ordered = [works[each] for each in customers]
-    written = [work.writes for work in ordered]
+    ordered = [works[each] for each in sorted(works)]
     writers = [work for work in ordered if work.writes]
+    readers = [work for work in ordered if not work.writes]
     seldom = [work.seldom for work in ordered if work.seldom is not None]
     balances = list(_balances(writers))
+    pairs: dict[str, Sequence[tuple[int, object]]] = {
+        "writers": [(work.account.customer_id, work.account.version) for work in writers],
+        "readers": [(work.account.customer_id, work.account.version) for work in readers],
+        "ids": [(work.account.customer_id, key) for work in ordered for key in work.new_ids],
+    }
+    rows: dict[str, Sequence[EventRow | Balance]] = {
+        "balances": [row for row in balances if row.e is None],
+        "new_balances": [row for row in balances if row.e is not None],
+        "events": [row for work in writers for row in work.events],
+    }
     lists: dict[str, Sequence[object]] = {
         "members": list(_members(writers)),
         "grants": list(_grants(writers)),
@@ -42,19 +51,9 @@ def parameters(
         "denials": [rare.denials[key] for rare in seldom for key in sorted(rare.denials)],
         "deltas": list(_deltas(writers)),
     }
-    rows: dict[str, Sequence[EventRow | Balance]] = {
-        "balances": [row for row in balances if row.e is None],
-        "new_balances": [row for row in balances if row.e is not None],
-        "events": [row for work in writers for row in work.events],
-    }
     today = now.date()
     made: dict[str, Any] = {
-        "customers_c": array(customers),
-        "customers_v": array([work.account.version for work in ordered]),
-        "customers_w": array(written),
-        "ids_c": array([work.account.customer_id for work in ordered for _ in work.new_ids]),
-        "ids_i": array([key for work in ordered for key in work.new_ids]),
-        "writers": len(writers),
+        "written": len(writers),
         "counted_customers": array([work.account.customer_id for work in writers if work.rollups]),
         "catalogue": catalogue,
         "now": now,
@@ -66,10 +65,14 @@ def parameters(
         for work in writers
         for origin, i in work.origins.items()
     ]
+    for name, pair in pairs.items():
+        if pair:
+            customers, others = zip(*pair, strict=True)
+            made |= {f"{name}_c": array(customers), f"{name}_v": array(others)}
     for name, found in rows.items():
         made |= columns(name, found) if found else {}
     made |= {name: encode(found).decode() for name, found in lists.items() if found}
-    parts = frozenset(name for name, found in (rows | lists).items() if found)
+    parts = frozenset(name for name, found in (pairs | rows | lists).items() if found)
     return made, parts, origins
 
 

@@ -1,29 +1,27 @@
 -- The one write of the gate: for every customer whose version is still the one decided on, all
 -- that its calls change; for the others, nothing. Parts between `-- [name` and `-- ]` are left out
 -- where a batch has nothing for them.
--- In:  customers_c, _v, _w arrays: customers in their order, versions decided on, whether they are
---      written; writers int: how many of them are; catalogue bigint: the catalogue's version
---      decided on; ids_c, ids_i arrays: ids that must not have been used; horizon date: oldest
---      month of receipt in which an id is looked for; rows as metering/gate/rows.py names their
---      members, those of events and balances an array a column, of which one that is empty is all
---      null, others JSON lists, the origins of events those that may not be there yet; deltas JSON
---      of the batch to be rolled up (UsageBatch), counted_customers bigint[] those in it;
---      now timestamptz, month date.
+-- In:  writers_c, _v arrays: customers that are written, in their order, and the versions decided
+--      on; written int: how many they are; readers_c, _v: those that are only answered; catalogue
+--      bigint: the catalogue's version decided on; ids_c, _v arrays: ids that must not have been
+--      used; horizon date: oldest month of receipt in which an id is looked for; rows as
+--      metering/gate/rows.py names their members, those of events and balances an array a column,
+--      of which one that is empty is all null, others JSON lists, the origins of events those that
+--      may not be there yet; deltas JSON of the batch to be rolled up (UsageBatch),
+--      counted_customers bigint[] those in it; now timestamptz, month date.
 -- Out: one row: the catalogue's version, the customers whose version held. A customer that is
 --      missing was changed in between, or one of its ids was used before: read it again, decide
 --      again. Rows of one customer are written all or none.
 -- Guarded: raises accounts_customerversion with every write.
 WITH catalogue AS (
     SELECT version FROM accounts_catalogueversion
-), proposal AS MATERIALIZED (
-    SELECT p.c AS customer_id, p.v AS version, p.w AS writes
-      FROM unnest(%(customers_c)s::bigint[], %(customers_v)s::bigint[], %(customers_w)s::boolean[])
-           AS p (c, v, w)
-     WHERE (SELECT version FROM catalogue) = %(catalogue)s::bigint
 ), used_before AS MATERIALIZED (
+    SELECT 0::bigint AS customer_id WHERE false
+-- [ids
     -- Scalar and not EXISTS: PostgreSQL would hash both tables whole for EXISTS ... OR EXISTS.
-    SELECT n.c AS customer_id
-      FROM unnest(%(ids_c)s::bigint[], %(ids_i)s::uuid[]) AS n (c, i)
+    UNION ALL
+    SELECT n.c
+      FROM unnest(%(ids_c)s::bigint[], %(ids_v)s::uuid[]) AS n (c, i)
      WHERE (SELECT true FROM metering_hold AS h
              WHERE h.customer_id = n.c AND h.id = n.i LIMIT 1)
         OR (SELECT true FROM metering_usageevent AS u
@@ -32,19 +30,37 @@ WITH catalogue AS (
                -- The next month too: a gate whose clock is ahead, or was, is there already.
                AND u.received_month <= %(month)s::date + 31
              LIMIT 1)
-), won AS (
+-- ]
+)
+-- [writers
+, won AS (
     UPDATE accounts_customerversion AS v
        SET version = v.version + 1
-      FROM proposal AS p
-     WHERE p.writes AND v.customer_id = p.customer_id AND v.version = p.version
-       AND p.customer_id NOT IN (SELECT customer_id FROM used_before)
+      FROM unnest(%(writers_c)s::bigint[], %(writers_v)s::bigint[]) AS p (c, v)
+     WHERE v.customer_id = p.c AND v.version = p.v
+       AND (SELECT version FROM catalogue) = %(catalogue)s::bigint
+       AND p.c NOT IN (SELECT customer_id FROM used_before)
     RETURNING v.customer_id
-), held_still AS (
+)
+-- ]
+-- [readers
+, held_still AS (
     SELECT v.customer_id
-      FROM proposal AS p
-      JOIN accounts_customerversion AS v ON v.customer_id = p.customer_id
-     WHERE NOT p.writes AND v.version = p.version
-       AND p.customer_id NOT IN (SELECT customer_id FROM used_before)
+      FROM unnest(%(readers_c)s::bigint[], %(readers_v)s::bigint[]) AS p (c, v)
+      JOIN accounts_customerversion AS v ON v.customer_id = p.c
+     WHERE v.version = p.v
+       AND (SELECT version FROM catalogue) = %(catalogue)s::bigint
+       AND p.c NOT IN (SELECT customer_id FROM used_before)
+)
+-- ]
+, answered AS (
+    SELECT 0::bigint AS customer_id WHERE false
+-- [writers
+    UNION ALL SELECT customer_id FROM won
+-- ]
+-- [readers
+    UNION ALL SELECT customer_id FROM held_still
+-- ]
 )
 -- [balances
 , updated_balances AS (
@@ -163,8 +179,7 @@ WITH catalogue AS (
       FROM json_to_recordset(%(denials)s::json)
            AS d (customer_id bigint, id uuid, code text, meter text, api_key_id bigint,
                  gateway_id bigint, count bigint, requested bigint, problem jsonb)
-     WHERE d.customer_id IN (SELECT customer_id FROM won
-                             UNION ALL SELECT customer_id FROM held_still)
+     WHERE d.customer_id IN (SELECT customer_id FROM answered)
      ORDER BY d.customer_id, d.id
     ON CONFLICT (customer_id, id) DO UPDATE
        SET count = old.count + EXCLUDED.count, last_at = greatest(old.last_at, EXCLUDED.last_at)
@@ -173,15 +188,16 @@ WITH catalogue AS (
 -- [deltas
 , batch AS (
     INSERT INTO metering_usagebatch (created_at, customers, deltas)
-    SELECT %(now)s::timestamptz, %(counted_customers)s::bigint[], %(deltas)s::jsonb
-     WHERE (SELECT count(*) FROM won) = %(writers)s::int
-    UNION ALL
-    SELECT %(now)s::timestamptz, array_agg(DISTINCT won.customer_id), jsonb_agg(delta)
-      FROM jsonb_array_elements(%(deltas)s::jsonb) AS delta
-      JOIN won ON won.customer_id = (delta ->> 0)::bigint
-     WHERE (SELECT count(*) FROM won) < %(writers)s::int
-    HAVING count(*) > 0
+    SELECT %(now)s::timestamptz,
+           CASE WHEN all_won THEN %(counted_customers)s::bigint[]
+                ELSE ARRAY(SELECT customer_id FROM won
+                            WHERE customer_id = ANY (%(counted_customers)s::bigint[])) END,
+           CASE WHEN all_won THEN %(deltas)s::jsonb
+                ELSE (SELECT jsonb_agg(delta) FROM jsonb_array_elements(%(deltas)s::jsonb) AS delta
+                       WHERE (delta ->> 0)::bigint IN (SELECT customer_id FROM won)) END
+      FROM (SELECT (SELECT count(*) FROM won) = %(written)s::int AS all_won) AS outcome
+     WHERE all_won
+        OR EXISTS (SELECT FROM won WHERE customer_id = ANY (%(counted_customers)s::bigint[]))
 )
 -- ]
-SELECT (SELECT version FROM catalogue),
-       ARRAY(SELECT customer_id FROM won UNION ALL SELECT customer_id FROM held_still)
+SELECT (SELECT version FROM catalogue), ARRAY(SELECT customer_id FROM answered)
