@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import Customer, CustomerVersion
 from accounts.operations.auditing import audit
-from accounts.operations.versions import bump
+from accounts.operations.versions import CustomerUnknown, bump
 
 _RESERVED = ("cus_", "fb_")
 
@@ -128,9 +128,11 @@ def _locked(customer_id: int) -> Customer:
 
     Raises CustomerUnknown.
     """
-    Customer.objects.select_for_update(no_key=True).filter(pk=customer_id).first()
+    customer = Customer.objects.select_for_update(no_key=True).filter(pk=customer_id).first()
+    if customer is None:
+        raise CustomerUnknown("There is no such customer.")
     bump(customer_id)
-    return Customer.objects.get(pk=customer_id)
+    return customer
 
 
 def _set_suspended(

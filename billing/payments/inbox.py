@@ -56,15 +56,16 @@ def process_pending(*, now: datetime, limit: int) -> int:
     """Apply up to `limit` waiting events; how many were taken up.
 
     Call it outside any transaction; does nothing where no Stripe is configured. An event that
-    fails keeps no other from its turn and comes back later; one that Stripe's refusal of our key
-    stopped comes back as it was.
+    fails keeps no other from its turn and comes back later; one that a refusal of our key stopped,
+    by Stripe or by us while debugging, comes back as it was and ends the round.
     """
     taken = 0
     while client.configured() and taken < limit and (event := _claim(now=now)) is not None:
         taken += 1
         try:
             outcome = handlers.handle(event, now=now)
-        except client.StripeStopped as stopped:
+        except (client.StripeStopped, client.LiveKeyInDebug) as stopped:
+            log.warning("stripe_events_wait", reason=str(stopped))
             later = now + timedelta(seconds=client.BREAK_S)
             _settle(event, attempts=event.attempts - 1, next_attempt_at=later, outcome=str(stopped))
             break

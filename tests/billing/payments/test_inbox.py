@@ -174,6 +174,17 @@ def test_a_refused_key_fails_no_event(
 
 
 @pytest.mark.django_db
+def test_a_live_key_while_debugging_ends_the_round_and_fails_no_event(
+    simulator: Simulator, customer: Customer, now: datetime, settings: Settings
+) -> None:
+    give_card(customer, now=now)
+    assert inbox.poll(now=now) > 1
+    settings.STRIPE_API_KEY, settings.DEBUG = "sk_live_x", True
+    assert inbox.process_pending(now=now, limit=100) == 1
+    assert {event.attempts for event in StripeEvent.objects.all()} == {0}
+
+
+@pytest.mark.django_db
 def test_a_poll_keeps_what_no_webhook_brought(
     simulator: Simulator, customer: Customer, now: datetime
 ) -> None:
