@@ -10,12 +10,12 @@ from typing import ClassVar
 import pytest
 from django.db import transaction
 
-from accounts.operations.versions import bump_catalogue
+from accounts.operations.versions import bump, bump_catalogue
 from metering.gate.catalogue import Catalogue
 from metering.gate.store import BatchRefused, Store, Unavailable
-from metering.models import Denial, UsageEvent
+from metering.models import Denial, UsageBatch, UsageEvent
 from tests.metering.gate.client import GateProcess, dsn
-from tests.metering.gate.conftest import World
+from tests.metering.gate.conftest import World, entitle, make_customer
 from tests.metering.gate.test_repeats import event, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,6 +61,29 @@ def test_events_whose_round_was_lost_and_cut_off_are_no_repeats(
     assert (told.body["accepted"], told.body["duplicates"]) == (2, 0)
     assert UsageEvent.objects.count() == 2
     assert CutOff.times == []
+
+
+def test_of_a_flight_where_some_customers_had_changed_each_is_rolled_up_once(world: World) -> None:
+    """What the others count is in the first batch, and what had to be decided again in a later."""
+    other = make_customer()
+    entitle(other, world.calls, included=1_000)
+    members = [("a", world.customer), ("b", other)]
+    for round_, changed in enumerate(((), (other,), (world.customer, other))):
+        for customer in changed:
+            with transaction.atomic():
+                bump(customer.id)
+        told = post(
+            world.gate,
+            *(event(world, f"{round_}{name}", subject=who.public_id) for name, who in members),
+        )
+        assert told.body["accepted"] == 2
+
+    batches = UsageBatch.objects.all()
+    counted = [(delta[0], delta[4]) for batch in batches for delta in batch.deltas]
+    assert sorted(counted) == sorted([(who.id, 1) for _, who in members] * 3)
+    for batch in batches:
+        assert sorted(batch.customers or ()) == sorted(delta[0] for delta in batch.deltas)
+    assert any(len(batch.deltas) == 1 for batch in batches)
 
 
 def test_a_denial_whose_round_was_lost_and_cut_off_counts_once(
