@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import Customer, CustomerVersion
 from accounts.operations.auditing import audit
-from accounts.operations.versions import CustomerUnknown, bump
+from accounts.operations.versions import bump
 
 _RESERVED = ("cus_", "fb_")
 
@@ -129,9 +129,8 @@ def _locked(customer_id: int) -> Customer:
     Raises CustomerUnknown.
     """
     customer = Customer.objects.select_for_update(no_key=True).filter(pk=customer_id).first()
-    if customer is None:
-        raise CustomerUnknown("There is no such customer.")
     bump(customer_id)
+    assert customer is not None, "what has a version is a customer"
     return customer
 
 

@@ -188,16 +188,14 @@ WITH catalogue AS (
 -- [deltas
 , batch AS (
     INSERT INTO metering_usagebatch (created_at, customers, deltas)
-    SELECT %(now)s::timestamptz,
-           CASE WHEN all_won THEN %(counted_customers)s::bigint[]
-                ELSE ARRAY(SELECT customer_id FROM won
-                            WHERE customer_id = ANY (%(counted_customers)s::bigint[])) END,
-           CASE WHEN all_won THEN %(deltas)s::jsonb
-                ELSE (SELECT jsonb_agg(delta) FROM jsonb_array_elements(%(deltas)s::jsonb) AS delta
-                       WHERE (delta ->> 0)::bigint IN (SELECT customer_id FROM won)) END
-      FROM (SELECT (SELECT count(*) FROM won) = %(written)s::int AS all_won) AS outcome
-     WHERE all_won
-        OR EXISTS (SELECT FROM won WHERE customer_id = ANY (%(counted_customers)s::bigint[]))
+    SELECT %(now)s::timestamptz, %(counted_customers)s::bigint[], %(deltas)s::jsonb
+     WHERE (SELECT count(*) FROM won) = %(written)s::int
+    UNION ALL
+    SELECT %(now)s::timestamptz, array_agg(DISTINCT won.customer_id), jsonb_agg(delta)
+      FROM jsonb_array_elements(%(deltas)s::jsonb) AS delta
+      JOIN won ON won.customer_id = (delta ->> 0)::bigint
+     WHERE (SELECT count(*) FROM won) < %(written)s::int
+    HAVING count(*) > 0
 )
 -- ]
 SELECT (SELECT version FROM catalogue), ARRAY(SELECT customer_id FROM answered)

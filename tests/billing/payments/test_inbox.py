@@ -157,31 +157,32 @@ def test_an_event_that_fails_comes_back_and_holds_up_no_other(
     assert invoice.status == Invoice.Status.PAID
 
 
+@pytest.mark.parametrize(
+    ("key", "debug"),
+    [
+        pytest.param("sk_test_revoked", False, id="by Stripe"),
+        pytest.param("sk_live_x", True, id="by us, a live one while debugging"),
+    ],
+)
 @pytest.mark.django_db
 def test_a_refused_key_fails_no_event(
-    simulator: Simulator, customer: Customer, now: datetime, settings: Settings
-) -> None:
-    give_card(customer, now=now)
-    assert inbox.poll(now=now) > 0
-    settings.STRIPE_API_KEY = "sk_test_revoked"
-    assert inbox.process_pending(now=now, limit=100) == 1
-    assert {event.attempts for event in StripeEvent.objects.all()} == {0}
-
-    settings.STRIPE_API_KEY = ""
-    client.forget()
-    inbox.process_pending(now=now + timedelta(minutes=2), limit=100)
-    assert not StripeEvent.objects.filter(processed_at=None).exists()
-
-
-@pytest.mark.django_db
-def test_a_live_key_while_debugging_ends_the_round_and_fails_no_event(
-    simulator: Simulator, customer: Customer, now: datetime, settings: Settings
+    simulator: Simulator,
+    customer: Customer,
+    now: datetime,
+    settings: Settings,
+    key: str,
+    debug: bool,
 ) -> None:
     give_card(customer, now=now)
     assert inbox.poll(now=now) > 1
-    settings.STRIPE_API_KEY, settings.DEBUG = "sk_live_x", True
+    settings.STRIPE_API_KEY, settings.DEBUG = key, debug
     assert inbox.process_pending(now=now, limit=100) == 1
     assert {event.attempts for event in StripeEvent.objects.all()} == {0}
+
+    settings.STRIPE_API_KEY, settings.DEBUG = "", False
+    client.forget()
+    inbox.process_pending(now=now + timedelta(minutes=2), limit=100)
+    assert not StripeEvent.objects.filter(processed_at=None).exists()
 
 
 @pytest.mark.django_db
