@@ -97,9 +97,6 @@ class UsageBatch(models.Model):
     customers = ArrayField(models.BigIntegerField(), null=True)
     deltas = models.JSONField()
 
-    class Meta:
-        verbose_name_plural = "usage batches"
-
     def __str__(self) -> str:
         return str(self.id)
 

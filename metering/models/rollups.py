@@ -101,7 +101,6 @@ class RollupReach(models.Model):
     months_to = models.DateTimeField(null=True)
 
     class Meta:
-        verbose_name_plural = "rollup reaches"
         constraints = [
             models.CheckConstraint(
                 condition=Q(slot__gte=0, slot__lt=SLOTS), name="rollupreach_slot_is_one_of_64"
