@@ -177,20 +177,22 @@ class Gate:
 
     def _refuse(self, engine: Engine, reply: Reply, path: str, request_id: bytes) -> None:
         """Tell that too much waits, when a refusal may be told."""
-        answer, loop = self._overloaded, asyncio.get_running_loop()
+        answer = self._overloaded
         metrics.OVERLOADED.inc()
         self.count(path, answer.status, 0.0)  # that took no work
         headers = (*answer.headers, (b"x-request-id", request_id))
-        pause = engine.room.refuse(loop.time())
+        pause = engine.room.refuse(time.monotonic())
         if pause > 0:
-            loop.call_later(pause, reply, answer.status, headers, answer.encoded())
+            asyncio.get_running_loop().call_later(
+                pause, reply, answer.status, headers, answer.encoded()
+            )
         else:
             reply(answer.status, headers, answer.encoded())
 
     async def _await_refusal(self) -> None:
         """Return when a refusal may be told."""
         if self._engine is not None:
-            pause = self._engine.room.refuse(asyncio.get_running_loop().time())
+            pause = self._engine.room.refuse(time.monotonic())
             if pause > 0:
                 await asyncio.sleep(pause)
 
@@ -299,7 +301,7 @@ class _Taken(Waiter):
     def answered(self) -> None:
         """Reply. Whatever goes wrong in that is this request's alone."""
         if self.room is not None:
-            self.room.leave(asyncio.get_running_loop().time())
+            self.room.leave(time.monotonic())
         try:
             answer = self._single.answer()
             headers = (*answer.headers, (b"x-request-id", self._request_id))

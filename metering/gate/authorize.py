@@ -9,8 +9,8 @@ X-Accel-Redirect.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -94,12 +94,11 @@ def _call(
                 f"mode {mode} needs an id: have the gateway send its own X-Request-Id.",
                 param="X-Request-Id",
             )
-    loop = asyncio.get_running_loop()
     body = CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_)
     return Check(
         gateway_key=caller.digest,
         reference=by_key(_credential(headers)),
-        deadline=loop.time() + caller.deadline_s,
+        deadline=time.monotonic() + caller.deadline_s,
         body=body,
         asked=asked_items(body),
         key=event_key(caller.gateway, id_) if id_ else None,

@@ -60,7 +60,7 @@ class Call(msgspec.Struct, kw_only=True):
 
     gateway_key: bytes
     reference: Reference
-    deadline: float  # of the event loop's clock
+    deadline: float  # of time.monotonic (to find the loop and its clock costs a system call)
     waiter: Waiter | None = None  # who is told that it has its answer
     done: bool = False  # it has its answer
     waits: bool = False  # it is in a line (lines.py)

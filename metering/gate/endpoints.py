@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -106,7 +106,6 @@ def _check_call(caller: Caller, body: CheckBody) -> Check:
     reference = by_key(body.key) if body.key is not None else _by_customer(body.customer or "")
     asked = asked_items(body)
     aware(body.time, param="time")
-    loop = asyncio.get_running_loop()
     source = body.source or caller.gateway
     key: str | None = None
     if body.mode != "peek":
@@ -118,7 +117,7 @@ def _check_call(caller: Caller, body: CheckBody) -> Check:
     return Check(
         gateway_key=caller.digest,
         reference=reference,
-        deadline=loop.time() + caller.deadline_s,
+        deadline=time.monotonic() + caller.deadline_s,
         body=body,
         asked=asked,
         key=key,
@@ -144,11 +143,10 @@ def close_hold(
         ttl = decode(body, ExtendBody).ttl
     elif action == "release" and body:
         decode(body, NothingBody)
-    loop = asyncio.get_running_loop()
     call = Closing(
         gateway_key=caller.digest,
         reference=Reference(customer_id=customer_id),
-        deadline=loop.time() + caller.deadline_s,
+        deadline=time.monotonic() + caller.deadline_s,
         action=action,
         customer_id=customer_id,
         key=key.hex,
@@ -175,7 +173,7 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     if len(calls) > 1 or not isinstance(calls[0], Check):
         await waiter.wait()
         return
-    room, clock = engine.room, asyncio.get_running_loop().time
+    room, clock = engine.room, time.monotonic
     room.enter(clock())
     try:
         await waiter.wait()

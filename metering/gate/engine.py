@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ class Engine:
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Put calls in their lines, all of them; raises Overloaded where too many wait."""
-        weight, since = 0, asyncio.get_running_loop().time()
+        weight, since = 0, time.monotonic()
         customer_of = self._copies.customer_of
         for call in calls:
             call.since = since
@@ -144,7 +145,7 @@ class Engine:
         while True:
             flight = await self._lines.take()
             if flight.calls:
-                waited = asyncio.get_running_loop().time() - flight.calls[0].since
+                waited = time.monotonic() - flight.calls[0].since
                 metrics.QUEUE_WAIT.observe(waited)
             try:
                 await self._survive(flight.calls, flight, store)
@@ -184,10 +185,9 @@ class Engine:
 
     async def _reap(self) -> None:
         """Answer 503 to calls that waited too long, also while the database hangs."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(REAP_EVERY_S)
-            now = loop.time()
+            now = time.monotonic()
             if now < self._reap_at:
                 continue
             self._reap_at = math.inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -122,7 +122,7 @@ def _calls(items: Sequence[Read], caller: Caller, fates: dict[int, Fate]) -> lis
 
 def _deadline(caller: Caller, *, of: int) -> float:
     """Until when the events of a request of so many must have their fates."""
-    return asyncio.get_running_loop().time() + caller.deadline_s + of / 1_000
+    return time.monotonic() + caller.deadline_s + of / 1_000
 
 
 def _reported(
