@@ -41,6 +41,14 @@ from metering.statements import numbered
 
 _ORIGINS_MAX = 200_000  # known at once: some 40 MB
 _decode = msgspec.json.decode
+_AWAY = (
+    *(psycopg.OperationalError, OSError),
+    psycopg.errors.ReadOnlySqlTransaction,  # a standby, perhaps no more soon
+    # The schema is not there yet, or changes under us: what was prepared goes with the connection.
+    *(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn),
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.FeatureNotSupported,  # a prepared statement's result has another type now
+)
 
 
 class Unavailable(Exception):
@@ -208,12 +216,7 @@ class Store:
             psycopg.errors.InFailedSqlTransaction,
         ) as error:
             raise Unavailable(str(error)) from error
-        except (psycopg.OperationalError, OSError) as error:
-            await self.close()
-            raise Unavailable(str(error)) from error
-        except psycopg.errors.UndefinedTable as error:  # not migrated yet
-            raise Unavailable(str(error)) from error
-        except psycopg.errors.ReadOnlySqlTransaction as error:  # a standby, perhaps no more soon
+        except _AWAY as error:
             await self.close()
             raise Unavailable(str(error)) from error
         except psycopg.Error as error:
