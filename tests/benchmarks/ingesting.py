@@ -18,8 +18,10 @@ TITLE = "Events"
 FLOOR, AIM = 0.25, 0.5
 ROLLED_FLOOR, ROLLED_AIM = 0.2, 0.4
 LAG_MOST_S = 60.0
+LOOKS = 3  # of the worker in one round, at least
 _BATCHES = Case("events", "1,000 events a request, 4 connections", EVENTS, "events", 1_000, 0, 4)
 _ROLLED = replace(_BATCHES, name="rolled", title=f"{_BATCHES.title}, a worker rolls up meanwhile")
+_FEW = replace(_BATCHES, name="few", title=f"{_BATCHES.title}, 100 customers", customers=100)
 _PLAIN = {
     "copy": "COPY, 20,000 rows a transaction",
     "bulk": "Django's bulk_create(ignore_conflicts), 1,000 rows a transaction",
@@ -36,23 +38,32 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
         seeded = measuring.run_module("seeding", chosen.customers, 0, env=env)
         with measuring.server(env) as (port, process_id):
             world = World(seeded["gateway_key"], seeded["keys"], port, process_id)
-            results: dict[str, Result] = {name: Result(_BATCHES) for name in ("events", "rolled")}
+            results: dict[str, Result] = {
+                name: Result(_BATCHES) for name in ("events", "rolled", "few")
+            }
             plain: dict[str, list[float]] = {name: [] for name in _PLAIN}
+            lags: list[float] = []
+            every_s = measuring.run_module("beating", "metering.roll_up", env=env)
+            watched = replace(effort, seconds=max(effort.seconds, LOOKS * every_s))
             for _ in range(effort.rounds):
                 filling.settle_down(dsn)
                 results["events"].rounds.append(measuring.play(_BATCHES, effort, world))
+                results["few"].rounds.append(measuring.play(_FEW, effort, world))
                 for name, rate in measuring.run_module("copying", effort.seconds, env=env).items():
                     plain[name].append(rate)
                     measuring.say(f"{_PLAIN[name]:<60} {rate:>10,.0f}/s")
-                results["rolled"].rounds.append(_rolled(effort, world, env))
-        lag_s = _lag(dsn)
-        told = writing.conditions(dsn, load_before=load_before, more=_conditions(effort))
+                results["rolled"].rounds.append(_rolled(watched, world, env))
+                lags.append(_lag(dsn))
+        more = _conditions(
+            effort, customers=chosen.customers, every_s=every_s, watched_s=watched.seconds
+        )
+        told = writing.conditions(dsn, load_before=load_before, more=more)
     rates = {name: statistics.median(found) for name, found in plain.items()}
-    return _text(results, rates, lag_s=lag_s, told=told)
+    return _text(results, rates, lag_s=max(lags), told=told)
 
 
 def _rolled(effort: Effort, world: World, env: Mapping[str, str]) -> dict[str, float]:
-    """The same load while a process rolls up what waits, again and again."""
+    """The same load while a process rolls up what waits, as often as the beat has it done."""
     command = [sys.executable, "-m", "tests.benchmarks.keeping_up"]
     with measuring.running(command, cwd=measuring.ROOT, env=env):
         return measuring.play(_ROLLED, effort, world)
@@ -69,12 +80,19 @@ def _lag(dsn: str) -> float:
     return float(row[0])
 
 
-def _conditions(effort: Effort) -> dict[str, str]:
+def _conditions(
+    effort: Effort, *, customers: int, every_s: float, watched_s: float
+) -> dict[str, str]:
     return {
         "Server": "one uvicorn process with uvloop and httptools",
-        "Events": "of one count meter, spread over the customers, each with an id of its own",
+        "Events": (
+            f"of one count meter, spread over {customers:,} customers where it does not say "
+            "otherwise, each with an id of its own"
+        ),
+        "Worker": f"rolls up all that waits every {every_s:g} seconds, as the beat has it",
         "Each case": (
-            f"median of {effort.rounds} rounds of {effort.seconds:g} seconds, one after the other"
+            f"median of {effort.rounds} rounds of {effort.seconds:g} seconds, of {watched_s:g} "
+            "with a worker, one after the other"
         ),
     }
 
@@ -99,6 +117,9 @@ def _text(
                 writing.judged(ratio, floor=floor, aim=aim),
             ]
         )
+    few = results["few"].median("per_second")
+    title = writing.with_faults(f"over HTTP: {_FEW.title}", results["few"])
+    rows.append([title, f"{few:,.0f}", f"{few / copy:.2f}", "", "", ""])
     rows += [
         [title, f"{plain[name]:,.0f}", f"{plain[name] / copy:.2f}", "", "", ""]
         for name, title in _PLAIN.items()
@@ -107,6 +128,7 @@ def _text(
 
 Over HTTP an event is checked, matched, deduplicated, counted in its balance and written, in one
 transaction with its batch; the other rows are only written, into the same table with its indexes.
-At the end the oldest batch waited {lag_s:.1f} s to be rolled up ({LAG_MOST_S:.0f} s are allowed).
+When a round with a worker ended, the oldest batch waited {lag_s:.1f} s at most to be rolled up
+({LAG_MOST_S:.0f} s are allowed).
 
 {told}"""

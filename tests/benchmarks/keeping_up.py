@@ -1,4 +1,4 @@
-"""Rolls up what waits, until it is ended: what the Celery worker does, without the broker."""
+"""Rolls up what waits whenever the beat would have it, until it is ended: without the broker."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import django
 
 django.setup()
 
+from config.celery import BEAT  # noqa: E402
 from metering.operations.rolling_up import roll_up_waiting  # noqa: E402
 from metering.tasks import BATCHES_AT_ONCE, ROUNDS_AT_ONCE  # noqa: E402
 
-_PAUSE_S = 0.05
+EVERY_S = BEAT["metering.roll_up"]
 
 
 def main() -> None:
-    """Claim and roll up batches; a short pause where none waits."""
+    """Roll up as often as the beat asks, or again at once where that took longer."""
+    due_at = time.monotonic()
     while True:
-        if not roll_up_waiting(limit=BATCHES_AT_ONCE, rounds=ROUNDS_AT_ONCE):
-            time.sleep(_PAUSE_S)
+        roll_up_waiting(limit=BATCHES_AT_ONCE, rounds=ROUNDS_AT_ONCE)
+        due_at += EVERY_S
+        time.sleep(max(due_at - time.monotonic(), 0))
 
 
 if __name__ == "__main__":
