@@ -17,6 +17,7 @@ from metering.domain.windows import anchored_window
 
 HOLDS_KNOWN = 1_000
 MEMBERS_KNOWN = 10_000
+OPENED_KNOWN = 128
 BalanceKey = tuple[int, str, datetime]  # meter id, window unit, window start
 
 
@@ -170,11 +171,18 @@ class Account:
         default_factory=dict, compare=False
     )  # the window last asked for, by meter and unit: calls come in the order of time
 
+    opened: int = field(default=0, compare=False)  # balances that are new since the copy was read
+
     def know_hold(self, key: str, hold: HoldState) -> None:
         """Keep an open hold in mind, so that its closing needs no look; not without bound."""
         if len(self.holds) >= HOLDS_KNOWN:
             del self.holds[next(iter(self.holds))]
         self.holds[key] = hold
+
+    @property
+    def remembers_too_many(self) -> bool:
+        """Whether so many windows began since it was read that most of the copy is of the past."""
+        return self.opened >= OPENED_KNOWN
 
     @property
     def knows_too_many(self) -> bool:

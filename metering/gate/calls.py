@@ -221,6 +221,21 @@ class Work(msgspec.Struct):
         else:
             _read(bucket, value, at, meter.aggregation)
 
+    def settle_in(self) -> None:
+        """Let the copy be what was written."""
+        account = self.account
+        account.version += 1
+        for key, change in self.deltas.balances.items():
+            account.opened += not change.stored
+            balance = account.balances.get(key)
+            if balance is not None:
+                balance.stored = True
+        if self.seldom is not None:
+            for closed in self.seldom.closings:
+                account.holds.pop(closed, None)
+            for opened, hold in self.seldom.opened.items():
+                account.know_hold(opened, hold)
+
 
 def _read(bucket: Bucket, value: Counted, at: datetime, aggregation: Aggregation) -> None:
     if aggregation is Aggregation.UNIQUE:

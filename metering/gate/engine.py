@@ -356,32 +356,23 @@ class Engine:
                     call.losses += 1
                 metrics.LOST.inc(len(work.calls))
                 continue
-            if work.forget:
-                self._copies.drop(customer_id)
-            elif work.writes:
-                _settle_in(work)
-                if work.account.members and work.account.knows_too_many:
-                    self._copies.keep(work.account.without_members())
+            if work.forget or work.writes:
+                self._keep(work)
             for call in work.calls:
                 if not call.done:
                     call.finish()
         if lost:
             self._lines.put_back(lost)
 
-
-def _settle_in(work: Work) -> None:
-    """Let the copy be what was written."""
-    account = work.account
-    account.version += 1
-    for key in work.deltas.balances:
-        balance = account.balances.get(key)
-        if balance is not None:
-            balance.stored = True
-    if work.seldom is not None:
-        for closed in work.seldom.closings:
-            account.holds.pop(closed, None)
-        for opened, hold in work.seldom.opened.items():
-            account.know_hold(opened, hold)
+    def _keep(self, work: Work) -> None:
+        """Let the copy be what was written, unless it no longer tells all, or tells too much."""
+        account = work.account
+        if not work.forget:
+            work.settle_in()
+        if work.forget or account.remembers_too_many:
+            self._copies.drop(account.customer_id)
+        elif account.members and account.knows_too_many:
+            self._copies.keep(account.without_members())
 
 
 def _unknown(call: Call) -> Problem:
