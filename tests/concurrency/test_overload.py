@@ -25,6 +25,7 @@ from django.db import connection, transaction
 
 from accounts.operations.versions import bump
 from metering.models import UsageEvent
+from tests.free_ports import free_port
 from tests.metering.gate.client import GateProcess
 from tests.metering.gate.conftest import World
 
@@ -166,8 +167,7 @@ class Server:
 @pytest.fixture
 def server(world: World, tmp_path: Path) -> Iterator[Server]:
     """A web process on the test database, asked by a gateway that knows a customer."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    port = free_port()
     address = urlsplit(os.environ["FAREBOX_DATABASE_URL"])
     address = address._replace(path=f"/{connection.settings_dict['NAME']}")
     environment = os.environ | {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from accounts.operations.versions import bump
 from metering.gate import engine
 from metering.models import Balance, Hold
+from tests.free_ports import free_port
 from tests.metering.gate.client import GateProcess, make_api_key
 from tests.metering.gate.conftest import (
     World,
@@ -160,8 +160,7 @@ def test_what_makes_calls_slow_or_fail_is_counted(
 
 @pytest.mark.slow
 def test_workers_show_what_all_of_them_counted(world: World, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    port = free_port()
     address = urlsplit(os.environ["FAREBOX_DATABASE_URL"])
     address = address._replace(path=f"/{connection.settings_dict['NAME']}")
     environment = os.environ | {

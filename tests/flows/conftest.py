@@ -8,7 +8,6 @@ server remembers is mistaken for something of the next test.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from config.quickstart.seed import sow_catalogue
 from tests.conftest import ROOT
 from tests.factories.accounts import a_gateway, an_operator_key
 from tests.flows.settling import settle_everything
+from tests.free_ports import free_port
 
 _START_S = 60
 
@@ -73,7 +73,7 @@ def server(
     """The address of a server process that works on the test database."""
     with django_db_blocker.unblock():
         database = str(connection.settings_dict["NAME"])
-    port = _free_port()
+    port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     environment = os.environ | {
         "FAREBOX_DATABASE_URL": _with_database(os.environ["FAREBOX_DATABASE_URL"], database),
@@ -128,12 +128,6 @@ def live(
     with server_log.open(errors="replace") as said:
         said.seek(said_before)
         sys.stdout.write(said.read())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-    return port
 
 
 def _with_database(url: str, database: str) -> str:

@@ -23,6 +23,7 @@ import urllib3
 
 from config.quickstart import ports
 from tests.conftest import ROOT
+from tests.free_ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -62,22 +63,13 @@ def a_users_environment() -> dict[str, str]:
     return {name: value for name, value in kept if not name.startswith(("FAREBOX_", "STRIPE_"))}
 
 
-def two_free_ports() -> int:
-    """A free port whose next is free too."""
-    while True:
-        with socket.create_server((ports.HOST, 0)) as found:
-            number: int = found.getsockname()[1]
-        if number < 65_000 and ports.free(number) and ports.free(number + 1):
-            return number
-
-
 @pytest.fixture
 def place() -> Iterator[Place]:
     # Not in pytest's own folder: its parents may be closed to the account of the database.
     folder = Path(tempfile.mkdtemp(prefix="farebox-test-quickstart-"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
-    yield Place(folder / "home", two_free_ports())
+    yield Place(folder / "home", free_port(neighbours=1))
     shutil.rmtree(folder)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.free_ports import free_port
 
 EXAMPLES = ROOT / "clients" / "gateways"
 # A folder with the binaries, looked into before PATH.
@@ -118,7 +119,7 @@ def running(kind: Kind, *, home: Path, farebox: int, app: int, key: str) -> Iter
     """A gateway of that kind; yields the port that it listens on."""
     program = find(kind.program)
     assert program is not None
-    place = Placement(_free_port(), farebox, app, key)
+    place = Placement(free_port(), farebox, app, key)
     config = home / Path(kind.example).name
     config.write_text(kind.configuration(place))
     environment = os.environ | {"HOME": str(home), "XDG_DATA_HOME": str(home)}
@@ -149,9 +150,3 @@ def _await(port: int, process: subprocess.Popen[bytes], *, log: Path) -> None:
         else:
             return
     raise AssertionError(f"the gateway did not start: {log.read_text(errors='replace')[-2_000:]}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-    return port

@@ -14,6 +14,7 @@ import stripe
 
 from billing.payments.simulator import Simulator
 from tests.billing.payments.simulator.conftest import client_of, issued, with_card
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -40,8 +41,7 @@ def test_state_outlives_the_process(tmp_path: Path) -> None:
 
 
 def test_the_command_serves_and_stops(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "billing.payments.simulator", "--port", str(port)]
     command += ["--database", str(tmp_path / "s.sqlite3"), "--secret", "whsec_x", "--key"]
     began = time.monotonic()
