@@ -21,15 +21,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from metering.domain.account import (
-    Account,
-    Balance,
-    Feature,
-    Grant,
-    HoldState,
-    KeyState,
-    Terms,
-)
+from metering.domain.account import Account, Balance, Feature, Grant, HoldState, KeyState, Terms
 from metering.domain.burndown import burning_order
 from metering.domain.prices import PriceBook, books_of
 from metering.domain.spending import Curve, SpendLimit
@@ -42,10 +34,12 @@ from metering.statements import numbered
 _ORIGINS_MAX = 200_000  # known at once: some 40 MB
 _decode = msgspec.json.decode
 _AWAY = (
-    *(psycopg.OperationalError, OSError),
+    psycopg.OperationalError,
+    OSError,
     psycopg.errors.ReadOnlySqlTransaction,  # a standby, perhaps no more soon
     # The schema is not there yet, or changes under us: what was prepared goes with the connection.
-    *(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn),
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.FeatureNotSupported,  # a prepared statement's result has another type now
 )

@@ -17,7 +17,7 @@ from tests.metering.gate.conftest import World
 def test_a_column_that_is_not_there_yet_is_waited_for(
     world: World, table: str, column: str
 ) -> None:
-    world.gate, patient = GateProcess(deadline_s=0.5), world.gate
+    world.gate, patient = GateProcess(deadline_s=2.0), world.gate
     world.gate.key = patient.key
     try:
         _wait_for(world, table, column)
