@@ -1,14 +1,15 @@
-"""Migration 0013: events that are there are packed, and say what they said before."""
+"""Migrations 0013 and 0015: events are packed, say what they said before, and are written as a table is."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from metering.domain.counting import event_origin
 from metering.models import EffectiveEvent, EventOrigin, UsageEvent
@@ -16,6 +17,7 @@ from metering.operations.correcting import amend
 from tests.factories.metering import NOW, make_customer, make_meter, report
 
 MIGRATION = import_module("metering.migrations.0013_packed_events")
+IN_PLACE = import_module("metering.migrations.0015_updates_in_place")
 
 
 def everything() -> list[list[dict[str, Any]]]:
@@ -61,7 +63,10 @@ def test_events_that_are_there_say_what_they_said() -> None:
 
 
 @pytest.mark.django_db
-def test_the_view_of_events_is_written_like_a_table() -> None:
+@pytest.mark.parametrize("written", [IN_PLACE.FORWARD, IN_PLACE.BACKWARD], ids=["0015", "0013"])
+def test_the_view_of_events_is_written_like_a_table(written: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(written)
     customer, meter = make_customer(), make_meter()
     event = report(customer, meter, 1, at=datetime(2026, 4, 1, 23, 59, 59, tzinfo=UTC))
     assert event.hour == datetime(2026, 4, 1, 23, tzinfo=UTC)
@@ -75,3 +80,34 @@ def test_the_view_of_events_is_written_like_a_table() -> None:
         assert (origin.type, origin.gateway_id, origin.api_key_id) == given
     assert mine.delete()[0] == 1
     assert not mine.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_write_one_event_at_once_both_have_written() -> None:
+    event = report(make_customer(), make_meter(), 1)
+    mine = UsageEvent.objects.filter(id=event.id)
+
+    def second() -> int:
+        try:
+            return mine.update(late=True)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            assert mine.update(properties={"model": "a"}, type="renamed") == 1
+            written = other.submit(second)
+            while not someone_waits():
+                assert not written.done()
+        assert written.result(60) == 1
+    assert mine.values_list("properties", "type", "late").get() == ({"model": "a"}, "renamed", True)
+
+
+def someone_waits() -> bool:
+    """Whether a connection to this database waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE datname = current_database() AND NOT granted"
+        )
+        return bool(cursor.fetchone()[0])
