@@ -19,7 +19,7 @@ from billing.operations.posting import post
 from billing.operations.subscribing import AlreadySubscribed, subscribe
 from tests.factories.accounts import a_customer
 from tests.factories.billing import ACTOR, NOW, START, a_plan, a_subscription, fresh
-from tests.factories.threads import at_once
+from tests.factories.threads import at_once, someone_waits_for_me
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,16 +120,6 @@ def a_migration(when: ChangeWhen = ChangeWhen.PERIOD_END) -> PlanMigration:
     return migrating.start_migration(old.id, target_id=new.id, when=when, actor=ACTOR, now=NOW)
 
 
-def waiting_for_a_lock() -> bool:
-    """Whether some connection to this database waits for a lock."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return bool(cursor.fetchone()[0])
-
-
 def test_a_migration_ordered_back_while_it_is_finished_is_moved_back() -> None:
     migration = a_migration()
     migrating.advance_migrations(now=NOW, limit=10)
@@ -141,8 +131,10 @@ def test_a_migration_ordered_back_while_it_is_finished_is_moved_back() -> None:
             migrating.revert_migration(migration.id, actor=ACTOR, now=NOW)
             ordered.set()
             for _ in range(1_000):
-                if waiting_for_a_lock():
+                if someone_waits_for_me():
                     break
+            else:
+                raise AssertionError("the one that finishes it waits for nobody")
         return 0
 
     def finish() -> int:

@@ -1,4 +1,4 @@
-"""Migrations 0013 and 0015: events are packed, say what they said before, and are written as a table is."""
+"""Migrations 0013 and 0015: events are packed, say what they said, and are written like a table."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from metering.domain.counting import event_origin
 from metering.models import EffectiveEvent, EventOrigin, UsageEvent
 from metering.operations.correcting import amend
 from tests.factories.metering import NOW, make_customer, make_meter, report
+from tests.factories.threads import someone_waits_for_me
 
 MIGRATION = import_module("metering.migrations.0013_packed_events")
 IN_PLACE = import_module("metering.migrations.0015_updates_in_place")
@@ -97,17 +98,7 @@ def test_two_that_write_one_event_at_once_both_have_written() -> None:
         with transaction.atomic():
             assert mine.update(properties={"model": "a"}, type="renamed") == 1
             written = other.submit(second)
-            while not someone_waits():
+            while not someone_waits_for_me():
                 assert not written.done()
         assert written.result(60) == 1
     assert mine.values_list("properties", "type", "late").get() == ({"model": "a"}, "renamed", True)
-
-
-def someone_waits() -> bool:
-    """Whether a connection to this database waits for a lock."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE datname = current_database() AND NOT granted"
-        )
-        return bool(cursor.fetchone()[0])
