@@ -21,6 +21,8 @@ class Gone(Exception):
 
 async def begin(receive: Receive, headers: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
     """The first part of a body, and whether more of it comes; raises Gone, Problem."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise Problem("media_type_unsupported", "Send the body as it is, not compressed.")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > BODY_MAX:
         raise _too_large()

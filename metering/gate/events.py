@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from accounts.domain import ids
 from metering.domain.aggregates import Counted
 from metering.domain.burndown import use
 from metering.domain.counting import QUANTITY
@@ -24,7 +23,6 @@ from metering.gate.calls import (
     ACCEPTED,
     DUPLICATE,
     BucketKey,
-    Closing,
     Fate,
     Reported,
     Used,
@@ -33,19 +31,20 @@ from metering.gate.calls import (
 )
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import NOTHING, check_credential, count
-from metering.gate.holds import close, hold_of, settle
 from metering.gate.items import Bounds, counted, occurred_at
 from metering.gate.rows import EventRow
+from metering.gate.settling import Settled, hold_named, settle
 from metering.gate.store import Found
-from metering.gate.wire import EventBody, ItemBody, Problem, SettleBody, aware
+from metering.gate.wire import EventBody, Problem, aware
 
 
-class _Plain(NamedTuple):
-    """What an event without data counts as on a meter, at the moment of its flight."""
+class _Count(NamedTuple):
+    """What an event counts as on a meter, and in which bucket."""
 
     meter: MeterTerms
     value: Counted
     bucket: BucketKey
+    dimensions: Mapping[str, str]
 
 
 class Counting:
@@ -65,84 +64,100 @@ class Counting:
         self.now = now
         self.bounds = bounds
         self.callers: set[bytes] = set()  # keys of gateways that may ask
-        self._plain: dict[str, tuple[dict[str, Counted], list[_Plain]]] = {}  # by type
+        # By type, of events of now that have no data.
+        self._plain: dict[str, tuple[dict[str, Counted], list[_Count]]] = {}
 
     def count(self, call: Reported, work: Work) -> None:
         """Give every event its own fate; one that is refused touches no other."""
-        try:
-            key_id = check_credential(call, work, now=self.now)
-        except Problem as refused:
-            call.refuse(refused)
-            return
         fates = call.fates
         for place, event, key in call.events:
             try:
-                fates[place] = self._one(call, event, key, work, key_id)
+                fates[place] = self._one(call, event, key, work)
             except Problem as refused:
                 fates[place] = Fate("rejected", refused)
 
-    def _one(
-        self, call: Reported, event: EventBody, key: str, work: Work, key_id: int | None
-    ) -> Fate:
-        account, catalogue, now = work.account, self.catalogue, self.now
-        data = event.data
-        print_ = fingerprint(event.type, data)
-        if data is not None and "hold" in data:
-            return _settle(call, event, data, work, catalogue=catalogue, found=self.found, now=now)
-        at = now
-        if event.time is not None:
-            at = occurred_at(aware(event.time, param="time"), now=now, bounds=self.bounds)
-        used = work.used.get(key)
-        row = self.found.get((account.customer_id, key)) if self.found else None
-        if used is not None or row is not None:
-            first = used.fingerprint if used is not None else _first_print(row)
-            if first == print_:
-                return DUPLICATE
-            raise Problem("id_reused", f"The id {event.id!r} was used before with another body.")
+    def _one(self, call: Reported, event: EventBody, key: str, work: Work) -> Fate:
+        catalogue, now = self.catalogue, self.now
+        print_ = fingerprint(event.type, event.data)
+        named = None if event.data is None else hold_named(event.data, of=work.account.customer_id)
+        own = named == key  # it has the hold's own id, under which there is a row already
+        if self._is_repeat(event, key, print_, work, own=own):
+            return DUPLICATE
+        try:
+            at, key_id = self._when(call, event, work)
+            usage, counts = self._counts(event, at)
+        except Problem:
+            if not own:
+                work.new_ids.append(key)  # perhaps a repeat: the write finds out, as for a check
+            raise
+        settled: Settled | None = None
+        if named is not None:
+            settled = settle(work, named, usage, found=self.found, now=now)
+            if own and settled.before:
+                return settled.repeated(catalogue)
         paid_by: dict[str, Any] = {}
-        if not data and at is now:
-            usage, counts = self._plain.get(event.type) or self._of_type(event)
-            for meter, value, bucket in counts:
-                if burned := _take(work, meter, value, at=at):
-                    paid_by[str(meter.id)] = {"grants": burned}
-                work.count_in(bucket, meter, value, at=at, dimensions=NOTHING)
-        else:
-            usage = {}
-            for meter, value in usage_of(event, data or {}, catalogue, at=at):
-                usage[str(meter.id)] = value
-                if burned := _take(work, meter, value, at=at):
-                    paid_by[str(meter.id)] = {"grants": burned}
-                dimensions = dimensions_of(meter, data or {}) if meter.dimensions else NOTHING
-                work.count(meter, value, at=at, dimensions=dimensions)
-        gateway_id = catalogue.gateways[call.gateway_key].gateway_id
-        row_ = EventRow(
-            account.customer_id,
+        for meter, value, bucket, dimensions in counts:
+            if burned := _take(work, meter, value, at=at):
+                paid_by[str(meter.id)] = {"grants": burned}
+            work.count_in(bucket, meter, value, at=at, dimensions=dimensions)
+        row = EventRow(
+            work.account.customer_id,
             key,
             event.source,
             event.id,
             usage,
             print_,
-            work.origin(event.type, gateway_id, key_id),
+            work.origin(event.type, catalogue.gateways[call.gateway_key].gateway_id, key_id),
             None if at is now else at,
-            data or None,
+            event.data or None,
             paid_by or None,
         )
-        row_.pack()
-        work.events.append(row_)
-        work.new_ids.append(key)
+        row.pack()
+        work.events.append(row)
         work.used[key] = Used(print_)
+        if not own:
+            work.new_ids.append(key)
+        if settled is not None and not settled.before:
+            row.late, row.over_hold, row.from_hold = settled.late, settled.over, own
+            settled.close(work, event=key, catalogue=catalogue, now=now)
         return ACCEPTED
 
-    def _of_type(self, event: EventBody) -> tuple[dict[str, Counted], list[_Plain]]:
-        """What an event of now counts as that has no data; raises Problem."""
-        now = self.now
-        counts = [
-            _Plain(meter, value, bucket_key(meter.id, now, NOTHING))
-            for meter, value in usage_of(event, {}, self.catalogue, at=now)
-        ]
-        usage = {str(meter.id): value for meter, value, _ in counts}
-        found = self._plain[event.type] = usage, counts
-        return found
+    def _is_repeat(self, event: EventBody, key: str, print_: int, work: Work, *, own: bool) -> bool:
+        """Whether the event was counted before; raises Problem where its id was another's."""
+        used = work.used.get(key)
+        row = self.found.get((work.account.customer_id, key)) if self.found else None
+        if used is None and row is None:
+            return False
+        if print_ == (used.fingerprint if used is not None else _first_print(row)):
+            return True
+        if own:
+            return False  # what has its id is its hold, as far as is known
+        raise Problem("id_reused", f"The id {event.id!r} was used before with another body.")
+
+    def _when(self, call: Reported, event: EventBody, work: Work) -> tuple[datetime, int | None]:
+        """The moment an event counts at, and the api key that it came with; raises Problem."""
+        at = self.now
+        if event.time is not None:
+            at = occurred_at(aware(event.time, param="time"), now=at, bounds=self.bounds)
+        if call.reference.digest is None:
+            return at, None
+        # Of when it happened: what the key was good for then is owed, revoked since or not.
+        return at, check_credential(call, work, now=at)
+
+    def _counts(self, event: EventBody, at: datetime) -> tuple[dict[str, Counted], list[_Count]]:
+        """What an event is kept and counted as at that moment; raises Problem."""
+        data = event.data
+        plain = not data and at is self.now
+        if plain and (found := self._plain.get(event.type)) is not None:
+            return found
+        counts = []
+        for meter, value in usage_of(event, data or {}, self.catalogue, at=at):
+            dimensions = dimensions_of(meter, data or {}) if meter.dimensions else NOTHING
+            counts.append(_Count(meter, value, bucket_key(meter.id, at, dimensions), dimensions))
+        told = {str(each.meter.id): each.value for each in counts}, counts
+        if plain:
+            self._plain[event.type] = told
+        return told
 
 
 def _take(work: Work, meter: MeterTerms, value: Counted, *, at: datetime) -> dict[str, int] | None:
@@ -183,67 +198,6 @@ def usage_of(
         (meter, counted(meter, data, at=at) if plain is None or not meter.takes_quantity else plain)
         for meter in matched
     ]
-
-
-def _settle(
-    call: Reported,
-    event: EventBody,
-    data: Mapping[str, Any],
-    work: Work,
-    *,
-    catalogue: Catalogue,
-    found: Mapping[tuple[int, str], Found],
-    now: datetime,
-) -> Fate:
-    """An event that names a hold settles it with what it counts as."""
-    account = work.account
-    data = dict(data)
-    customer_id, key = hold_key(data.pop("hold"))
-    hold = hold_of(work, key, found)
-    if customer_id != account.customer_id or hold is None:
-        raise Problem("not_found", "The customer has no such hold.", param="data.hold")
-    # Another call of this very batch may have closed it; one that extended it has not.
-    closing_row = work.rare.closings.get(key)
-    state = hold.state if closing_row is None else closing_row.state
-    if state == "settled":
-        return DUPLICATE
-    if state == "released":
-        raise Problem("hold_released", "The hold was released.", param="data.hold")
-    usage = {
-        meter.key: int(quantity)
-        for meter, quantity in usage_of(event, data, catalogue, at=now)
-        if str(meter.id) in hold.items
-    }
-    if not usage:
-        raise Problem("meter_unknown", "The event counts on no meter of the hold.")
-    body = SettleBody(
-        items=[ItemBody(name, quantity) for name, quantity in usage.items()],
-        properties=data or None,
-    )
-    closing = Closing(
-        gateway_key=call.gateway_key,
-        reference=call.reference,
-        deadline=call.deadline,
-        action="settle",
-        customer_id=customer_id,
-        key=key,
-        body=body,
-    )
-    said, _ = settle(closing, work, hold, body, catalogue=catalogue, now=now)
-    print_ = answers.fingerprint("settle", [None, sorted(usage.items()), body.properties])
-    encoded = answers.encode(said)
-    close(work, key, closing=encoded, fingerprint=print_)
-    work.used[key] = Used(print_, closing=encoded)
-    return ACCEPTED
-
-
-def hold_key(hold_id: object) -> tuple[int, str]:
-    """The customer and key of a hold's public id; raises Problem."""
-    try:
-        customer_id, key = ids.decode_owned("hold", hold_id if isinstance(hold_id, str) else "")
-    except ids.IdMalformed as error:
-        raise Problem("not_found", "That is not a hold's id.", param="data.hold") from error
-    return customer_id, key.hex
 
 
 def _first_print(row: Found | None) -> int | None:

@@ -9,9 +9,9 @@ from metering.domain.meters import Aggregation, QuantityInvalid, counted_of
 from metering.gate.calls import Call, Check, Closing, Reference, Reported
 from metering.gate.catalogue import Catalogue
 from metering.gate.copies import Copies
-from metering.gate.events import hold_key
 from metering.gate.items import Bounds
 from metering.gate.rows import Member
+from metering.gate.settling import hold_named
 from metering.gate.store import Found, Store
 from metering.gate.wire import Problem
 
@@ -98,14 +98,12 @@ def _ids_of_events(call: Reported, customer_id: int) -> set[tuple[int, str]]:
     for _, event, key in call.events:
         if call.look_up:
             wanted.add((customer_id, key))
-        hold = (event.data or {}).get("hold")
-        if hold is not None:
-            try:
-                owner, held = hold_key(hold)
-            except Problem:
-                continue  # rejected when it is counted
-            if owner == customer_id:
-                wanted.add((customer_id, held))
+        try:
+            named = hold_named(event.data or {}, of=customer_id)
+        except Problem:
+            continue  # rejected when it is counted
+        if named is not None:
+            wanted.add((customer_id, named))
     return wanted
 
 

@@ -85,14 +85,13 @@ def settle(
     """Charge what was really used and free the rest; past its time the usage still counts."""
     account = work.account
     actual = _actual(body, hold, catalogue)
-    late = _state(hold, now) == "expired"
-    _give_back(work, call.key, hold)
+    late, over = is_late(hold, now), is_over(hold, actual)
+    free(work, call.key, hold)
     paid_by: dict[str, Any] = {}
     for meter_id, quantity in actual.items():
         burned = use(account, work.deltas, meter_id=meter_id, quantity=quantity, at=now)
         if burned:
             paid_by[str(meter_id)] = {"grants": burned}
-    over = any(quantity > hold.items.get(str(m), 0) for m, quantity in actual.items())
     properties = hold.properties
     if body.properties is not None:
         properties = (properties or {}) | body.properties
@@ -115,17 +114,52 @@ def settle(
         over_hold=over,
     )
     add_event(work, row, at=now, catalogue=catalogue)
-    _close(work, call.key, "settled")
-    balances = answers.balances_of(account, actual, at=now, catalogue=catalogue)
+    return settled_body(
+        work, hold, actual, key=call.key, event=call.key, catalogue=catalogue, now=now
+    )
+
+
+def is_late(hold: HoldState, now: datetime) -> bool:
+    """Whether a hold is settled past its time."""
+    return _state(hold, now) == "expired"
+
+
+def is_over(hold: HoldState, actual: Mapping[int, int]) -> bool:
+    """Whether more was used than was held."""
+    return any(quantity > hold.items.get(str(m), 0) for m, quantity in actual.items())
+
+
+def free(work: Work, key: str, hold: HoldState) -> None:
+    """Give back what a hold reserves: it is settled, and what was used is taken anew."""
+    _give_back(work, key, hold)
+    _close(work, key, "settled")
+
+
+def settled_body(
+    work: Work,
+    hold: HoldState,
+    actual: Mapping[int, int],
+    *,
+    key: str,
+    event: str,
+    catalogue: Catalogue,
+    now: datetime,
+) -> tuple[dict[str, Any], Sequence[BalanceTold]]:
+    """What the settling of a hold is answered: how it stands, by which event, and the balances.
+
+    `actual`: what was used of the hold's meters, which is taken already.
+    """
+    customer_id = work.account.customer_id
+    balances = answers.balances_of(work.account, actual, at=now, catalogue=catalogue)
     return {
-        "hold": _hold_body(call, "settled", hold),
-        "event": answers.owned("evt", account.customer_id, call.key),
+        "hold": _hold_body(customer_id, key, "settled", hold),
+        "event": answers.owned("evt", customer_id, event),
         "items": [
             {"meter": catalogue.meters_by_id[m].key, "quantity": quantity}
             for m, quantity in actual.items()
         ],
-        "over_hold": over,
-        "late": late,
+        "over_hold": is_over(hold, actual),
+        "late": is_late(hold, now),
         "balances": balances,
     }, balances
 
@@ -145,7 +179,10 @@ def _release(
     _close(work, call.key, "released")
     meter_ids = [int(meter_id) for meter_id in hold.items]
     balances = answers.balances_of(work.account, meter_ids, at=now, catalogue=catalogue)
-    return {"hold": _hold_body(call, "released", hold), "balances": balances}, balances
+    return {
+        "hold": _hold_body(call.customer_id, call.key, "released", hold),
+        "balances": balances,
+    }, balances
 
 
 def _extend(call: Closing, work: Work, hold: HoldState, *, now: datetime) -> dict[str, Any]:
@@ -155,7 +192,7 @@ def _extend(call: Closing, work: Work, hold: HoldState, *, now: datetime) -> dic
     expires_at = max(hold.expires_at, now + timedelta(seconds=call.ttl))
     _close(work, call.key, "open", expires_at=expires_at)
     work.forget = True  # the copy's next expiry may be this hold's old one
-    body = _hold_body(call, "open", hold)
+    body = _hold_body(call.customer_id, call.key, "open", hold)
     return {"hold": body | {"expires_at": answers.stamp(expires_at)}}
 
 
@@ -171,7 +208,7 @@ def _repeat(call: Closing, hold: HoldState, state: str, print_: int) -> Answer:
 
 
 def _read(call: Closing, hold: HoldState, *, now: datetime) -> Answer:
-    body = _hold_body(call, _state(hold, now), hold)
+    body = _hold_body(call.customer_id, call.key, _state(hold, now), hold)
     return Answer(200, {"hold": body | {"expires_at": answers.stamp(hold.expires_at)}})
 
 
@@ -220,11 +257,11 @@ def _close(work: Work, key: str, state: str, *, expires_at: datetime | None = No
     work.rare.closings[key] = ClosingRow(work.account.customer_id, key, state, expires_at)
 
 
-def _hold_body(call: Closing, state: str, hold: HoldState) -> dict[str, Any]:
+def _hold_body(customer_id: int, key: str, state: str, hold: HoldState) -> dict[str, Any]:
     return {
-        "id": answers.owned("hold", call.customer_id, call.key),
+        "id": answers.owned("hold", customer_id, key),
         "state": state,
-        "customer": ids.encode("cus", call.customer_id),
+        "customer": ids.encode("cus", customer_id),
         "opened_at": answers.stamp(hold.opened_at),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -250,12 +251,14 @@ def _all_well_formed(headers: Mapping[bytes, bytes], body: bytes) -> list[EventB
         found = decode(body, list[EventBody])
     except Problem:
         return None
-    return found if all(event.specversion == "1.0" for event in found) else None
+    fit = all(event.specversion == "1.0" and event.data_base64 is None for event in found)
+    return found if fit else None
 
 
 def _envelopes(headers: Mapping[bytes, bytes], body: bytes) -> list[bytes]:
     kind = kind_of(headers)
-    if b"ce-id" in headers:
+    # A media type of CloudEvents says which mode it is, whatever headers say besides (3.1).
+    if b"ce-id" in headers and kind not in (_SINGLE, _BATCH):
         return [_binary(headers, kind, body)]
     if kind not in (*JSON_TYPES, _SINGLE, _BATCH):
         raise Problem("media_type_unsupported", "Send CloudEvents or application/json.")
@@ -271,12 +274,18 @@ def _envelopes(headers: Mapping[bytes, bytes], body: bytes) -> list[bytes]:
 
 
 def _binary(headers: Mapping[bytes, bytes], kind: bytes, body: bytes) -> bytes:
-    """CloudEvents binary mode: attributes in ce-* headers, data in the body."""
-    event: dict[str, Any] = {
-        name[3:].decode("latin-1"): value.decode("latin-1")
-        for name, value in headers.items()
-        if name.startswith(b"ce-")
-    }
+    """CloudEvents binary mode: attributes in ce-* headers, data in the body.
+
+    Headers are percent-encoded UTF-8 (HTTP binding 1.0.2, 3.1.3.2).
+    """
+    try:
+        event: dict[str, Any] = {
+            name[3:].decode("latin-1"): unquote_to_bytes(value).decode()
+            for name, value in headers.items()
+            if name.startswith(b"ce-")
+        }
+    except UnicodeDecodeError as error:
+        raise Problem("envelope_malformed", "A ce- header is not UTF-8.") from error
     if body:
         if kind not in JSON_TYPES:
             raise Problem("media_type_unsupported", "The data must be application/json.")
@@ -289,9 +298,18 @@ def _event(raw: bytes) -> EventBody | Problem:
         event = decode(raw, EventBody)
     except Problem as refused:
         return refused
+    return _fault(event) or event
+
+
+def _fault(event: EventBody) -> Problem | None:
+    """What is wrong with an event that is well-formed."""
     if event.specversion != "1.0":
         return Problem("parameter_invalid", "specversion must be 1.0.", param="specversion")
-    return event
+    if event.data_base64 is not None:
+        return Problem(
+            "parameter_invalid", "Send data as JSON, not in base64.", param="data_base64"
+        )
+    return None
 
 
 def _foreign_event(raw: bytes) -> EventBody | Problem:

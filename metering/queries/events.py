@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import QuerySet
 
+from accounts.domain import ids
 from metering import statements
 from metering.domain.counting import event_key
 from metering.domain.meters import dimensions_of
@@ -119,11 +120,22 @@ def event_fate(customer_id: int, *, event_id: UUID) -> EventFate | None:
     return EventFate(
         standing=standing,
         meters=fates,
-        hold=Hold.objects.filter(customer_id=customer_id, id=event_id).first(),
+        hold=_hold_of(event),
         corrections=list(corrections_of(event)),
         backfill_id=_backfill_of(event),
         stopped=_stopped(standing, fates),
     )
+
+
+def _hold_of(event: UsageEvent) -> Hold | None:
+    """The hold that an event settled or named: of the same id, or of the one in its `hold`."""
+    named, key = (event.properties or {}).get("hold"), event.id
+    if not event.from_hold and isinstance(named, str):
+        try:
+            key = ids.decode_owned(Hold.PREFIX, named)[1]
+        except ids.IdMalformed:
+            return None  # a property of that name, of a time when it meant nothing
+    return Hold.objects.filter(customer_id=event.customer_id, id=key).first()
 
 
 def _backfill_of(event: UsageEvent) -> int | None:

@@ -171,10 +171,14 @@ class HoldModel:
     """A hold as it should stand."""
 
     id: str
+    own: str  # the id that it was asked for with
     charges: dict[str, Charge]
+    asked: frozenset[str]  # meters
     state: str = "open"
     wish: object = None  # what closed it
     told: Any = None
+    used: dict[str, int] = field(default_factory=dict)  # by what settled it
+    event: object = None  # the event with its own id
 
 
 @dataclass
@@ -212,3 +216,31 @@ class CustomerModel:
         for meter, charge in hold.charges.items():
             self.meters[meter].charges.remove(charge)
         hold.charges = {}
+
+    def fate(self, hold: HoldModel, id_: str, wish: object, meter: str, quantity: int) -> str:
+        """What becomes of an event that names a hold, or the code that it is refused with."""
+        known = self.ids.get(id_)
+        before = hold.event if id_ == hold.own else known and known.wish
+        if before == wish:
+            return "duplicate"
+        if before is not None and id_ != hold.own:
+            return "id_reused"
+        if hold.state == "released":
+            return "hold_released"
+        if hold.state != "settled":
+            return "accepted" if meter in hold.asked else "meter_unknown"
+        if id_ != hold.own:
+            return "accepted"
+        used = {meter: quantity} if meter in hold.asked else {}
+        return "duplicate" if used == hold.used else "id_reused"
+
+    def settle_by(self, hold: HoldModel, id_: str, wish: object, meter: str, quantity: int) -> None:
+        """An event that names a hold was accepted: the first one settles it."""
+        if hold.state != "settled":
+            self.free(hold)
+            hold.state, hold.wish, hold.used = "settled", object(), {meter: quantity}
+        self.meters[meter].take(quantity, held=False)
+        if id_ == hold.own:
+            hold.event = wish
+        else:
+            self.ids[id_] = Known(wish)

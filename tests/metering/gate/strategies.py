@@ -8,6 +8,7 @@ from tests.metering.gate.model import CALLS, TOKENS, Plan
 
 quantities = st.one_of(st.integers(0, 40), st.sampled_from([1, 75, 120, 10**15]))
 small = st.integers(0, 60)
+modes = st.sampled_from(["peek", "consume", "hold"])
 names = st.sampled_from([f"id-{n}" for n in range(8)])
 items = st.one_of(
     st.fixed_dictionaries({CALLS: quantities}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +35,66 @@ def event(world: World, id_: str, **fields: Any) -> dict[str, Any]:
 def post(world: World, body: Any, **headers: str) -> Got:
     """POST /events."""
     return world.gate.send("POST", "/api/v1/events", body, headers=headers)
+
+
+def test_an_id_is_the_same_in_every_mode_of_cloudevents(world: World) -> None:
+    id_, source = "a b/ä%41", "/Grüße?100%"
+    attributes = {
+        "ce-specversion": "1.0",
+        "ce-id": "a%20b/%C3%a4%2541",
+        "ce-source": "/Gr%C3%BC%C3%9Fe?100%25",
+        "ce-type": "llm.completion",
+        "ce-subject": world.customer.public_id,
+    }
+    assert post(world, {"tokens": 100, "model": "m-1"}, **attributes).body["accepted"] == 1
+
+    structured = {"content-type": "application/cloudevents+json", "ce-id": "another"}
+    got = post(world, event(world, id_, source=source), **structured)
+
+    assert got.body["duplicates"] == 1
+    assert post(world, [event(world, id_, source=source)]).body["duplicates"] == 1
+    row = UsageEvent.objects.get()
+    assert (row.external_id, row.source) == (id_, source)
+
+
+def test_headers_of_an_event_that_are_no_text_are_refused(world: World) -> None:
+    got = post(world, {"tokens": 1}, **{"ce-id": "%ff", "ce-source": "app"})
+    assert (got.status, got.body["code"]) == (400, "envelope_malformed")
+    assert UsageEvent.objects.count() == 0
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_data_in_base64_is_refused_and_not_lost(world: World, many: bool) -> None:
+    given = event(world, "1", data_base64="eyJ0b2tlbnMiOjUwfQ==")
+    del given["data"]
+
+    got = post(world, [given, event(world, "2")] if many else given)
+
+    assert got.body["accepted"] == (1 if many else 0)
+    assert got.body["rejected"][0]["param"] == "data_base64"
+    assert UsageEvent.objects.count() == (1 if many else 0)
+
+
+def test_a_backslash_before_u0000_is_no_character(world: World) -> None:
+    raw = [event(world, "1", data={"tokens": 1, "model": r"C:\u0000"})]
+    assert post(world, raw).body["accepted"] == 1
+    assert (UsageEvent.objects.get().properties or {})["model"] == r"C:\u0000"
+    nul = [event(world, "2", data={"tokens": 1, "model": "C:\\\0"})]
+    assert post(world, nul).body["rejected"][0]["code"] == "parameter_invalid"
+
+
+def test_a_compressed_body_is_told_so(world: World) -> None:
+    packed = gzip.compress(json.dumps([event(world, "1")]).encode())
+    got = post(world, packed, **{"content-encoding": "gzip"})
+    assert (got.status, got.body["code"]) == (415, "media_type_unsupported")
+    assert "compressed" in got.body["detail"]
+    assert UsageEvent.objects.count() == 0
+
+
+def test_as_many_events_as_a_request_may_have(world: World) -> None:
+    got = post(world, [event(world, f"e{n}") for n in range(5_000)])
+    assert got.body == {"accepted": 5_000, "duplicates": 0, "rejected": []}
+    assert world.balance(world.tokens) == (500_000, 0)
 
 
 def test_a_batch_is_counted_and_its_repeat_is_not(world: World) -> None:
@@ -139,31 +201,6 @@ def test_subjects_by_key_and_external_id(world: World) -> None:
     other = make_api_key(world.customer)
     got = post(world, [event(world, "1", subject=world.key), event(world, "2", subject=other)])
     assert got.body["accepted"] == 2
-
-
-def test_an_event_settles_its_hold(world: World) -> None:
-    held = world.check(meter="chat.tokens", mode="hold", id="h", quantity=3_000)
-    data = {"tokens": 1_234, "model": "m-1", "hold": held.body["hold"]["id"]}
-
-    got = post(world, [event(world, "done", data=data)])
-
-    assert got.body["accepted"] == 1
-    assert world.balance(world.tokens) == (1_234, 0)
-    assert post(world, [event(world, "done", data=data)]).body["duplicates"] == 1
-    assert world.balance(world.tokens) == (1_234, 0)
-    for wrong in ("hold_x", 7, held.body["hold"]["id"][:-3] + "zzz"):
-        got = post(world, [event(world, "w", data={**data, "hold": wrong})])
-        assert got.body["rejected"][0]["code"] == "not_found"
-
-
-def test_a_hold_that_an_event_settled_is_settled_by_no_other(world: World) -> None:
-    held = world.check(meter="chat.tokens", mode="hold", id="h", quantity=3_000)
-    data = {"model": "m-1", "hold": held.body["hold"]["id"]}
-    both = [event(world, f"e{n}", data={**data, "tokens": 100 * n}) for n in (1, 2)]
-
-    assert post(world, both).body == {"accepted": 1, "duplicates": 1, "rejected": []}
-    assert post(world, [event(world, "e3", data={**data, "tokens": 7})]).body["duplicates"] == 1
-    assert world.balance(world.tokens) == (100, 0)
 
 
 def test_an_explicit_quantity(world: World) -> None:

@@ -32,7 +32,7 @@ from tests.metering.gate.books import broken
 from tests.metering.gate.client import GateProcess, Got, make_api_key
 from tests.metering.gate.conftest import World, make_customer, past
 from tests.metering.gate.model import CALLS, TOKENS, CustomerModel, Given, HoldModel, Known, Plan
-from tests.metering.gate.strategies import items, names, plans, small
+from tests.metering.gate.strategies import items, modes, names, plans, small
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.proof]
 IN_A_BATCH: dict[str, str] = {}  # answers in a batch have no headers of their own
@@ -66,18 +66,12 @@ class Machine(RuleBasedStateMachine):
 
     # --- what a gateway does -----------------------------------------------------------------
 
-    @rule(mode=st.sampled_from(["peek", "consume", "hold"]), id_=names, wanted=items)
+    @rule(mode=modes, id_=names, wanted=items)
     def check(self, mode: str, id_: str, wanted: dict[str, int]) -> None:
         """Ask for some quantities."""
         self._answered(next(self.turns).check(self._body(mode, id_, wanted)), mode, id_, wanted)
 
-    @rule(
-        asked=st.lists(
-            st.tuples(st.sampled_from(["peek", "consume", "hold"]), names, items),
-            min_size=2,
-            max_size=5,
-        )
-    )
+    @rule(asked=st.lists(st.tuples(modes, names, items), min_size=2, max_size=5))
     def batch(self, asked: list[tuple[str, str, dict[str, int]]]) -> None:
         """Several checks in one request: each is decided after those before it."""
         got = next(self.turns).check({"checks": [self._body(*each) for each in asked]})
@@ -118,7 +112,9 @@ class Machine(RuleBasedStateMachine):
             }
             model.ids[id_] = Known(wish, got.body)
             if mode == "hold":
-                model.holds.append(HoldModel(got.body["hold"]["id"], charges))
+                model.holds.append(
+                    HoldModel(got.body["hold"]["id"], id_, charges, frozenset(wanted))
+                )
         self._balances(got, model.sums(wanted))
 
     @rule(id_=names, quantity=small, settling=st.booleans())
@@ -202,6 +198,7 @@ class Machine(RuleBasedStateMachine):
         hold.state = "settled" if action == "settle" else "released"
         assert got.body["hold"]["state"] == hold.state
         hold.wish, hold.told = wish, got.body
+        hold.used = actual if action == "settle" else {}
 
     @rule(id_=names, meter=st.sampled_from([CALLS, TOKENS]), quantity=st.integers(0, 90))
     def report(self, id_: str, meter: str, quantity: int) -> None:
@@ -218,21 +215,22 @@ class Machine(RuleBasedStateMachine):
             assert got.body["rejected"][0]["code"] == "id_reused"
 
     @precondition(lambda self: self.model.holds)
-    @rule(which=st.integers(0, 9), meter=st.sampled_from([CALLS, TOKENS]), quantity=small)
-    def report_of_hold(self, which: int, meter: str, quantity: int) -> None:
-        """An event that settles a hold with what it counts as."""
+    @rule(
+        which=st.integers(0, 9), id_=names, meter=st.sampled_from([CALLS, TOKENS]), quantity=small
+    )
+    def report_of_hold(self, which: int, id_: str, meter: str, quantity: int) -> None:
+        """An event that names a hold: the first one settles it, all are counted."""
         hold = self.model.holds[which % len(self.model.holds)]
-        got = self._post("done", meter, {"quantity": quantity, "hold": hold.id})
-        if hold.state == "settled":
+        got = self._post(id_, meter, {"quantity": quantity, "hold": hold.id})
+        report = id_, ("event", meter, quantity, hold.id), meter, quantity
+        fate = self.model.fate(hold, *report)
+        if fate == "accepted":
+            assert got.body == {"accepted": 1, "duplicates": 0, "rejected": []}
+            self.model.settle_by(hold, *report)
+        elif fate == "duplicate":
             assert got.body["duplicates"] == 1
-        elif hold.state == "released" or meter not in dict(self._asked_of(hold)):
-            code = "hold_released" if hold.state == "released" else "meter_unknown"
-            assert got.body["rejected"][0]["code"] == code
         else:
-            assert got.body["accepted"] == 1, got.body
-            self.model.free(hold)
-            self.model.meters[meter].take(quantity, held=False)
-            hold.state, hold.wish = "settled", object()
+            assert got.body["rejected"][0]["code"] == fate
 
     # --- what others do ----------------------------------------------------------------------
 
@@ -354,8 +352,8 @@ class Machine(RuleBasedStateMachine):
 
     def _post(self, id_: str, meter: str, data: dict[str, Any]) -> Got:
         event = {"id": id_, "source": "edge-1", "type": TYPES[meter], "data": data}
-        event["subject"] = self.customer.public_id
-        got = next(self.turns).send("POST", "/api/v1/events", [event])
+        sent = [event | {"subject": self.customer.public_id}]
+        got = next(self.turns).send("POST", "/api/v1/events", sent)
         assert got.status == 200
         return got
 
