@@ -100,6 +100,7 @@ class Caller:
             _, told = await self._ask("/api/v1/events", [event], set())
             if told["accepted"] != 1:
                 self._mixed.wrong.append(f"settling {id_} by an event: {told}")
+            id_ = event["id"]
         else:
             rows = [{"meter": meter, "quantity": n} for meter, n in actual.items()]
             first = await self._ask(f"{path}/settle", {"items": rows}, set())

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from django.utils import timezone
 
+from accounts.domain import ids
 from metering.models import Balance, Denial, Hold, UsageEvent
 from metering.operations.entitling import Right, StandingTerms, entitle
 from metering.operations.expiring import expire_holds
@@ -135,10 +136,13 @@ def _is_in_the_books(world: World, told: list[dict[str, Any]]) -> None:
     kept = {id_: usage for each in told for id_, usage in each["kept"].items()}
     rows = UsageEvent.objects.values_list("id", "source", "external_id", "usage")
     found = {name: {meters[m]: n for m, n in usage.items()} for _, _, name, usage in rows}
-    by_event = Hold.objects.filter(state="settled").values_list("external_id", flat=True)
+    closings = Hold.objects.filter(state="settled").values_list("closing", flat=True)
+    by = [json.loads(closing or "{}")["event"] for closing in closings]
     assert len(found) == len(rows), "an id counts once"
     assert found == kept
-    assert set(by_event) <= kept.keys()
+    assert len(set(by)) == len(by), "an event settles one hold"
+    events = UsageEvent.objects.values_list("customer_id", "id")
+    assert set(by) <= {ids.encode_owned("evt", customer_id=c, key=key) for c, key in events}
     stand_open = set(Hold.objects.filter(state="open").values_list("external_id", flat=True))
     assert {id_ for each in told for id_ in each["open"]} <= stand_open
 
