@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.shapes.reading import ShapeInvalid, Told
-from metering.domain.shapes.table import Layout, translate
+from metering.domain.shapes.table import DEPTH_MAX, Layout, translate
 from tests.metering.domain.shapes.test_shapes import anything
 
 THEN = datetime(2026, 11, 22, 7, 42, 12, tzinfo=UTC)
@@ -33,6 +33,8 @@ cells = (
     | st.datetimes()
     | st.datetimes(timezones=st.timezones())
     | st.dates()
+    | st.lists(st.decimals() | st.binary(max_size=3), max_size=2)
+    | st.sampled_from(['{"a": "\\ud800"}', '{"\\udfff": 1}', "\ud800", ["\udc80"]])
 )
 
 
@@ -106,6 +108,35 @@ def test_cells_of_parquet() -> None:
     }
 
 
+def test_decimals_inside_are_numbers_as_in_a_cell_and_texts_stay_texts() -> None:
+    inside = {"n": Decimal("5.00"), "price": Decimal("1.50"), "zip": "10115", "ok": [True, None]}
+    same = {"n": 5, "price": "1.5", "zip": "10115", "ok": [True, None]}
+    assert told(ROW | {"data": inside | {"more": [inside]}}).data == same | {"more": [same]}
+    assert told(
+        ROW | {"usage": inside, "all": [Decimal(7)], "pairs": [("a", Decimal(8))]}
+    ).data == {
+        "usage": same,
+        "all": [7],
+        "pairs": [["a", 8]],
+    }
+
+
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def test_what_is_nested_too_deep_is_the_fault_of_its_row() -> None:
+    deepest = nested(DEPTH_MAX)
+    assert told(ROW | {"tree": deepest}).data == {"tree": deepest}
+    assert told(ROW | {"data": {"tree": deepest[0]}}).data == {"tree": deepest[0]}
+    for change in ({"tree": [deepest]}, {"data": {"tree": deepest}}):
+        with pytest.raises(ShapeInvalid, match="nested more than 200 deep"):
+            told(ROW | change)
+
+
 def test_times_without_an_offset_are_utc_only_where_somebody_says_so() -> None:
     utc = Layout(naive_is_utc=True)
     for naive in ("2026-11-22 07:42:12", THEN.replace(tzinfo=None)):
@@ -129,6 +160,10 @@ def test_times_without_an_offset_are_utc_only_where_somebody_says_so() -> None:
         ({"data": "[1]"}, "data"),
         ({"data": [1]}, "data"),
         ({"blob": b"x"}, "blob"),
+        ({"data": '{"a": "\\ud800"}'}, "data"),
+        ({"data": '{"a": ["\\ud800"]}'}, "data"),
+        ({"data": '{"\\udfff": 1}'}, "data"),
+        ({"note": "\ud800"}, "note"),
     ],
 )
 def test_rows_that_cannot_be_sent(change: dict[str, Any], param: str) -> None:
