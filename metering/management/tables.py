@@ -109,8 +109,60 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # Times of 96 bits are read as nanoseconds else, which end in the year 2262.
+        with pyarrow.parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
             for batch in file.iter_batches(batch_size=_AT_ONCE):
-                yield from batch.to_pylist()
+                fields = [field.with_type(_micro(field.type)) for field in batch.schema]
+                yield from _of_batch(batch.cast(pyarrow.schema(fields), safe=False))
     except (pyarrow.ArrowException, OSError) as error:
         raise FileInvalid(f"{path.name} is no Parquet file: {error}") from error
+
+
+def _micro(kind: Any) -> Any:
+    """A type of Arrow with its times in microseconds at the finest, as Python has them."""
+    import pyarrow
+    from pyarrow import types
+
+    def inside(field: Any) -> Any:
+        return field.with_type(_micro(field.type))
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pyarrow.timestamp("us", kind.tz)
+    if types.is_time64(kind):
+        return pyarrow.time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return pyarrow.duration("us")
+    if types.is_struct(kind):
+        return pyarrow.struct([inside(each) for each in kind.fields])
+    if types.is_map(kind):
+        return pyarrow.map_(inside(kind.key_field), inside(kind.item_field), kind.keys_sorted)
+    if types.is_list(kind):
+        return pyarrow.list_(inside(kind.value_field))
+    if types.is_large_list(kind):
+        return pyarrow.large_list(inside(kind.value_field))
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(inside(kind.value_field), kind.list_size)
+    return kind
+
+
+def _of_batch(batch: Any) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+    import pyarrow
+
+    try:
+        found = batch.to_pylist()
+    except pyarrow.ArrowException:  # of the whole column; some of these are ValueErrors
+        raise
+    except (ValueError, OverflowError):
+        found = [_of_cells(batch, at) for at in range(batch.num_rows)]
+    yield from found
+
+
+def _of_cells(batch: Any, at: int) -> Mapping[str, Any] | ShapeInvalid:
+    """One row by itself: a time of another era or a text that is no UTF-8 is its own fault."""
+    found = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found[name] = column[at].as_py()
+        except (ValueError, OverflowError) as error:
+            return ShapeInvalid("parameter_invalid", name, f"{name} cannot be read: {error}")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,20 @@ def test_decimals_inside_of_columns_are_counted(live: Live, acme: Customer, tmp_
     assert tally(imported(live, file)) == (2, 0, {})
     found = UsageEvent.objects.filter(customer_id=acme.id)
     assert [event.properties for event in found] == [{"quantity": 5, "note": "5"}] * 2
+
+
+def test_times_of_nanoseconds_are_counted_in_the_microsecond_they_are_of(
+    live: Live, acme: Customer, tmp_path: Path
+) -> None:
+    began = datetime.now(UTC).replace(microsecond=123_456)
+    fine = (int(began.timestamp()) * 1_000_000 + 123_456) * 1_000 + 789
+    rows = [row(n) for n in range(3)]
+    table = pyarrow.Table.from_pylist([{k: v for k, v in r.items() if k != "time"} for r in rows])
+    for name, kind in (("time", pyarrow.timestamp("ns", "UTC")), ("took", pyarrow.duration("ns"))):
+        table = table.append_column(name, pyarrow.array([fine, None, fine], kind))
+    file = tmp_path / "fine.parquet"
+    pyarrow.parquet.write_table(table, file)
+
+    assert tally(imported(live, file)) == (3, 0, {})
+    found = UsageEvent.objects.filter(customer_id=acme.id, external_id__in=["row-0", "row-2"])
+    assert [event.occurred_at for event in found] == [began, began]
