@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from metering.domain.bodies import BODY_MAX
 from metering.gate.engine import Overloaded
 from metering.gate.wire import Problem
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-BODY_MAX = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 10.0 + BODY_MAX / (16 * 1024)  # the server's own patience (config.protocol)
 BODIES_MAX = 128 * 1024 * 1024  # of all that come in parts, until each is answered
 

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import msgspec
 
+from metering.domain.bodies import BODY_MAX
 from metering.domain.shapes.reading import ShapeInvalid
 from metering.domain.shapes.table import Layout, translate
 from metering.management.lines import CallsFailed, Json, Line
 from metering.management.tables import Numbered
 
-BATCH_BYTES: Final = 4 * 1024 * 1024  # half of what the gate takes
+BATCH_BYTES: Final = BODY_MAX // 2
 
 
 class StateInvalid(Exception):
@@ -83,13 +84,32 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    """One request: its last row, what was refused before it was sent, and the answer."""
+class _Refused:
+    """A row that is not counted: its number, the problem's code, and its line in the file."""
 
-    last: int
-    refused: list[Json]
-    events: list[tuple[int, Json]]
-    answer: Future[Json]
+    number: int
+    code: str
+    line: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is sent in one request: its last row, what cannot be sent, and what can.
+
+    `events` have their rows' numbers, `bodies` are the same as JSON; `size`: the bytes of all.
+    """
+
+    last: int = 0
+    refused: list[_Refused] = field(default_factory=list)
+    events: list[tuple[int, Json]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def is_full(self, plan: Plan) -> bool:
+        return len(self.events) + len(self.refused) >= plan.batch or self.size >= BATCH_BYTES
+
+    def body(self) -> bytes:
+        return b"[" + b",".join(self.bodies) + b"]"
 
 
 def run(
@@ -122,52 +142,72 @@ def run(
         for line in lines:
             line.close()
 
-    under_way: deque[_Sent] = deque()
+    under_way: deque[tuple[_Batch, Future[Json]]] = deque()
     with contextlib.ExitStack() as left, refused_to.open("ab") as refusals:
         refusals.truncate(min(refusals.tell(), state.refused_bytes))
         left.callback(close_lines)
         threads = left.enter_context(ThreadPoolExecutor(plan.lanes))
         left.callback(stopped.set)
-        for last, refused, events in _batches(rows, plan):
-            body = b"[" + b",".join(msgspec.json.encode(each) for _, each in events) + b"]"
-            under_way.append(_Sent(last, refused, events, threads.submit(post, body)))
+        for batch in _batches(rows, plan):
+            under_way.append((batch, threads.submit(post, batch.body())))
+            batch.bodies.clear()
             if len(under_way) > plan.lanes:
-                _conclude(under_way.popleft(), state, refusals, keep)
+                _conclude(*under_way.popleft(), state, refusals, keep)
         while under_way:
-            _conclude(under_way.popleft(), state, refusals, keep)
+            _conclude(*under_way.popleft(), state, refusals, keep)
 
 
-def _batches(
-    rows: Iterator[Numbered], plan: Plan
-) -> Iterator[tuple[int, list[Json], list[tuple[int, Json]]]]:
-    """(Number of the last row, what cannot be sent, what can: number and event)."""
-    refused: list[Json] = []
-    events: list[tuple[int, Json]] = []
-    size = last = 0
+def _batches(rows: Iterator[Numbered], plan: Plan) -> Iterator[_Batch]:
+    """The rows in their order, in requests of BATCH_BYTES, or of one event that is larger."""
+    batch = _Batch()
     for number, row in rows:
-        last = number
         try:
-            event = event_of(number, row, plan)
-            size += len(msgspec.json.encode(event))
-            events.append((number, event))
+            event, encoded = event_of(number, row, plan)
         except ShapeInvalid as error:
-            shown = {} if isinstance(row, ShapeInvalid) else {"values": dict(row)}
-            why = {"fareboxcode": error.code, "fareboxdetail": error.detail}
-            refused.append({**shown, "fareboxrow": number, "fareboxparam": error.param, **why})
-        if len(events) + len(refused) >= plan.batch or size >= BATCH_BYTES:
-            yield last, refused, events
-            refused, events, size = [], [], 0
-    if events or refused:
-        yield last, refused, events
+            refused = _refused(number, row, error)
+            batch.refused.append(refused)
+            batch.size += len(refused.line)
+        else:
+            if batch.events and batch.size + len(encoded) > BATCH_BYTES:
+                yield batch
+                batch = _Batch()
+            batch.events.append((number, event))
+            batch.bodies.append(encoded)
+            batch.size += len(encoded) + 1  # and a comma
+        batch.last = number
+        if batch.is_full(plan):
+            yield batch
+            batch = _Batch()
+    if batch.events or batch.refused:
+        yield batch
 
 
-def event_of(number: int, row: Any, plan: Plan) -> Json:
-    """A row as the CloudEvent that is sent; raises ShapeInvalid."""
+def _refused(number: int, row: Any, error: ShapeInvalid) -> _Refused:
+    shown = {} if isinstance(row, ShapeInvalid) else {"values": dict(row)}
+    why = {"fareboxcode": error.code, "fareboxdetail": error.detail}
+    return _line({**shown, "fareboxrow": number, "fareboxparam": error.param, **why})
+
+
+def _line(refused: Json) -> _Refused:
+    """The row as it is written down: whatever it holds, it stops no other."""
+    try:
+        line = msgspec.json.encode(refused)
+    except (ValueError, TypeError):
+        # Python's own writes what is no text as escapes, and what JSON has not as a text.
+        line = json.dumps(refused, default=str).encode()
+    return _Refused(refused["fareboxrow"], refused["fareboxcode"], line)
+
+
+def event_of(number: int, row: Any, plan: Plan) -> tuple[Json, bytes]:
+    """A row as the CloudEvent that is sent, and as JSON that a request can hold.
+
+    Raises ShapeInvalid, and nothing else whatever the row holds.
+    """
     if isinstance(row, ShapeInvalid):
         raise row
     found = translate(row, plan.layout, id_=f"{plan.name}-{number}" if plan.name else "")
     told = found.told
-    event = {
+    event: Json = {
         "specversion": "1.0",
         "id": told.id,
         "source": found.source or plan.source,
@@ -175,32 +215,48 @@ def event_of(number: int, row: Any, plan: Plan) -> Json:
         "subject": told.subject,
         "data": told.data,
     }
-    return event if told.occurred_at is None else {**event, "time": told.occurred_at}
+    if told.occurred_at is not None:
+        event["time"] = told.occurred_at
+    try:
+        encoded = msgspec.json.encode(event)
+    except (ValueError, TypeError, RecursionError) as error:
+        detail = f"the event cannot be written as JSON: {error}"
+        raise ShapeInvalid("body_malformed", "", detail) from error
+    if len(encoded) + len(b"[]") > BODY_MAX:
+        detail = f"the event takes {len(encoded):,} bytes, a request at most {BODY_MAX:,}"
+        raise ShapeInvalid("body_too_large", "", detail)
+    return event, encoded
 
 
-def _conclude(sent: _Sent, state: State, refusals: Any, keep: Callable[[State], None]) -> None:
+def _conclude(
+    batch: _Batch,
+    answered: Future[Json],
+    state: State,
+    refusals: Any,
+    keep: Callable[[State], None],
+) -> None:
     """Count one answer in, when all before it are counted."""
-    answer = sent.answer.result()
-    refused = list(sent.refused)
+    answer = answered.result()
+    refused = list(batch.refused)
     for each in answer["rejected"]:
-        number, event = sent.events[each["index"]]
+        number, event = batch.events[each["index"]]
         state.quarantined += bool(each.get("quarantined"))
         # An event still, with attributes of its own: the file can be imported when mended.
         why = {f"farebox{name}": each[name] for name in ("code", "detail", "param") if name in each}
-        refused.append({**event, "fareboxrow": number, **why})
-    for each in sorted(refused, key=_row_number):
-        refusals.write(msgspec.json.encode(each) + b"\n")
-        state.refused[each["fareboxcode"]] += 1
+        refused.append(_line({**event, "fareboxrow": number, **why}))
+    for found in sorted(refused, key=_number):
+        refusals.write(found.line + b"\n")
+        state.refused[found.code] += 1
     refusals.flush()
     state.refused_bytes = refusals.tell()
     state.accepted += answer["accepted"]
     state.duplicates += answer["duplicates"]
-    state.row = sent.last
+    state.row = batch.last
     keep(state)
 
 
-def _row_number(refused: Json) -> int:
-    return int(refused["fareboxrow"])
+def _number(refused: _Refused) -> int:
+    return refused.number
 
 
 def unsendable(rows: Iterator[Numbered], *, plan: Plan) -> Sequence[tuple[int, ShapeInvalid]]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from metering.domain.bodies import BODY_MAX
 from metering.domain.shapes.reading import ShapeInvalid
 
 Format = Literal["csv", "jsonl", "parquet"]
@@ -21,7 +22,8 @@ _BY_ENDING: Final[Mapping[str, Format]] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-_CELL_MAX: Final = 1_000_000
+# A cell too large to be sent is its row's fault; one that never ends may not fill the memory.
+_CELL_MAX: Final = 8 * BODY_MAX
 _AT_ONCE: Final = 1_000
 # The number of a row, from 1, and what it says: its columns, or why it cannot be read.
 Numbered = tuple[int, Mapping[str, Any] | ShapeInvalid]

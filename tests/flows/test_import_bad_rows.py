@@ -15,10 +15,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import Customer
+from metering.domain.bodies import BODY_MAX
+from metering.management.importing import BATCH_BYTES
 from metering.models import UsageEvent
 from tests.factories.metering import make_customer
 from tests.flows.conftest import Live
-from tests.flows.test_import import imported, row, tally
+from tests.flows.test_import import csv_of, imported, row, tally
 
 
 @pytest.fixture
@@ -82,6 +84,17 @@ def test_data_that_is_nested_too_deep_is_the_fault_of_its_row(
     assert UsageEvent.objects.filter(customer_id=acme.id).count() == 2
 
 
+def test_a_line_that_the_stack_just_takes_is_the_fault_of_its_row(
+    live: Live, acme: Customer, tmp_path: Path
+) -> None:
+    file = tmp_path / "deep.jsonl"
+    deep = [f'{{"id": "{n}", "tree": {"[" * n}{"]" * n}}}' for n in range(700, 1_000)]
+    file.write_text("\n".join([json.dumps(row(1)), *deep, json.dumps(row(2))]))
+    found = imported(live, file)
+    assert (found["accepted"], sum(found["refused"].values())) == (2, 300)
+    assert [each["fareboxrow"] for each in refused_rows(file)] == list(range(2, 302))
+
+
 def test_decimals_inside_of_columns_are_counted(live: Live, acme: Customer, tmp_path: Path) -> None:
     rows = [row(n, data={"quantity": Decimal("5.00"), "note": "5"}) for n in range(2)]
     for each in rows:
@@ -107,3 +120,55 @@ def test_times_of_nanoseconds_are_counted_in_the_microsecond_they_are_of(
     assert tally(imported(live, file)) == (3, 0, {})
     found = UsageEvent.objects.filter(customer_id=acme.id, external_id__in=["row-0", "row-2"])
     assert [event.occurred_at for event in found] == [began, began]
+
+
+def large(number: int, size: int) -> dict[str, Any]:
+    """A row whose event takes about so many bytes."""
+    return row(number, text="x" * (size - 300))
+
+
+def test_a_row_larger_than_a_request_is_refused_before_it_is_sent(
+    live: Live, acme: Customer, tmp_path: Path
+) -> None:
+    rows = [row(1, text=""), large(2, BODY_MAX + 1_000), row(3)]
+    for file in (
+        lines_of(tmp_path / "a.jsonl", rows),
+        parquet_of(tmp_path / "a.parquet", rows),
+        csv_of(
+            tmp_path / "a.csv", [each | {"region": each.pop("text", "") or "eu"} for each in rows]
+        ),
+    ):
+        said = checked(file)
+        assert "row 2: the event takes 8,3" in said
+        assert said.endswith("1 rows cannot be sent.")
+        for _ in range(2):
+            found = imported(live, file)
+            assert (found["done"], found["refused"]) == (3, {"body_too_large": 1})
+        (refused,) = refused_rows(file)
+        assert (refused["fareboxrow"], refused["values"]["id"]) == (2, "row-2")
+    assert UsageEvent.objects.filter(customer_id=acme.id).count() == 2
+
+
+def test_large_rows_share_a_request_only_as_far_as_they_fit(
+    live: Live, acme: Customer, tmp_path: Path
+) -> None:
+    sizes = [BATCH_BYTES - 10_000, BODY_MAX - 10_000, 500, BATCH_BYTES, 500, BODY_MAX - 10_000]
+    file = lines_of(tmp_path / "a.jsonl", [large(n, size) for n, size in enumerate(sizes)])
+    assert tally(imported(live, file)) == (6, 0, {})
+    assert UsageEvent.objects.filter(customer_id=acme.id).count() == 6
+
+
+def test_a_column_whose_name_is_no_text_is_the_fault_of_the_rows_that_use_it(
+    live: Live, acme: Customer, tmp_path: Path
+) -> None:
+    file = tmp_path / "latin.csv"
+    file.write_bytes(
+        b"id,type,subject,quantity,pa\xffs\n1,api.call,acme-imports,1,x\n"
+        b"2,api.call,acme-imports,1,\n3,api.call,acme-imports,1,\xff\n"
+    )
+    said = checked(file)
+    assert "row 1: the event cannot be written as JSON" in said
+    assert "row 3: pa\\udcffs is not UTF-8" in said
+    found = imported(live, file)
+    assert tally(found) == (1, 0, {"body_malformed": 1, "parameter_invalid": 1})
+    assert [each["fareboxrow"] for each in refused_rows(file)] == [1, 3]

@@ -131,7 +131,8 @@ class Command(BaseCommand):
     def _check(self, file: Path, kind: tables.Format, plan: Plan) -> None:
         wrong = unsendable(tables.rows(file, kind=kind), plan=plan)
         for number, error in wrong[:_SHOWN]:
-            self.stdout.write(f"row {number:,}: {error.detail}")
+            said = f"row {number:,}: {error.detail}"  # a column's name may be no UTF-8
+            self.stdout.write(said.encode(errors="backslashreplace").decode())
         if wrong:
             raise CommandError(f"{len(wrong):,} rows cannot be sent.", returncode=3)
         self.stdout.write("Every row can be sent.")
