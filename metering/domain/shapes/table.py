@@ -140,7 +140,7 @@ def _value(value: object, column: str) -> object:
     """A cell as JSON has it: whole numbers as numbers, fractions and times as they are written."""
     match value:
         case Decimal():
-            return plain(decimal_text(str(value)))
+            return _number(value)
         case datetime() | date():
             return value.isoformat()
         case bytes() | bytearray() | memoryview():
@@ -162,7 +162,7 @@ def _inner(value: object, column: str, *, depth: int = 0) -> object:
         case str():
             return _whole_text(value, column)
         case Decimal():
-            return plain(decimal_text(str(value)))
+            return _number(value)
         case Mapping() | list() | tuple() if depth == DEPTH_MAX:
             detail = f"{column} is nested more than {DEPTH_MAX} deep"
             raise ShapeInvalid("parameter_invalid", column, detail)
@@ -172,6 +172,11 @@ def _inner(value: object, column: str, *, depth: int = 0) -> object:
             return [_inner(each, column, depth=depth + 1) for each in value]
         case _:
             return value
+
+
+def _number(value: Decimal) -> object:
+    """Whole numbers as such, fractions as their shortest text, what is too long as it came."""
+    return plain(decimal_text(str(value)) or str(value)) if value else 0
 
 
 def _whole_text(value: str, column: str) -> str:

@@ -121,6 +121,15 @@ def test_decimals_inside_are_numbers_as_in_a_cell_and_texts_stay_texts() -> None
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("0E-38", 0), ("0.00", 0), ("-7.0", -7), ("1E+40", "1E+40"), (f"1{'0' * 32}", f"1{'0' * 32}")],
+)
+def test_a_decimal_of_any_size_says_something(value: str, said: object) -> None:
+    row = ROW | {"n": Decimal(value), "all": [Decimal(value)]}
+    assert told(row).data == {"n": said, "all": [said]}
+
+
 def nested(depth: int) -> Any:
     found: Any = 1
     for _ in range(depth):
