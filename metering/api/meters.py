@@ -83,7 +83,7 @@ class PriceTableKey(serializers.CharField):
 
 
 class MeterShape(serializers.Serializer[Meter]):
-    """A meter as it is answered."""
+    """A meter as it was defined; its `/versions` say what it matches since it was changed."""
 
     id = PublicIdField(Meter.PREFIX, source="pk")
     key = serializers.CharField()

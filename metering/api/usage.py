@@ -19,6 +19,7 @@ from accounts.domain import ids
 from accounts.models import Customer
 from metering.api.fields import MeterField, SpanQuery, until
 from metering.queries.balances import BalanceView, entitlements
+from metering.queries.meters import dimensions_of_all
 from metering.queries.usage import Bucket, usage
 
 _SPAN_MAX: dict[str, timedelta] = {
@@ -49,7 +50,9 @@ class MyUsageQuery(SpanQuery):
 
     meter = MeterField()
     bucket = serializers.ChoiceField(choices=get_args(Bucket), default="total")
-    group_by = TextField(required=False, help_text="Dimensions of the meter, with commas between.")
+    group_by = TextField(
+        required=False, help_text="Dimensions of any version of the meter, with commas between."
+    )
 
 
 class UsageQuery(MyUsageQuery):
@@ -154,9 +157,10 @@ def usage_body(customer_id: int, asked: dict[str, Any], *, now: datetime) -> dic
     if end_at - start_at > _SPAN_MAX[bucket]:
         raise _refused("from", f"At most {_SPAN_MAX[bucket].days} days by {bucket}.")
     group_by = [name for name in asked.get("group_by", "").split(",") if name]
+    dimensions = dimensions_of_all(meter) if group_by else []
     for name in group_by:
-        if name not in meter.dimensions:
-            known = ", ".join(meter.dimensions) or "none"
+        if name not in dimensions:
+            known = ", ".join(dimensions) or "none"
             raise _refused("group_by", f"The meter has no dimension {name}; it has: {known}.")
     points = usage(
         customer_id,

@@ -28,6 +28,12 @@ def meter_by_reference(text: str) -> Meter | None:
     return Meter.objects.filter(key=text).first() if "\x00" not in text else None
 
 
+def dimensions_of_all(meter: Meter) -> list[str]:
+    """The dimensions of every version of the meter, each once, those of earlier versions first."""
+    later = meter.versions.order_by("number").values_list("dimensions", flat=True)
+    return list(dict.fromkeys(name for names in (meter.dimensions, *later) for name in names))
+
+
 def terms_since(event_type: str, start_at: datetime) -> list[MeterTerms]:
     """The terms by which events of this type counted at `start_at` or later.
 

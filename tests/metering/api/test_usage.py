@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Customer
+from metering.operations.defining import change_meter
 from metering.operations.entitling import Right, StandingTerms, entitle
 from tests.factories.metering import (
     make_customer,
@@ -15,6 +16,7 @@ from tests.factories.metering import (
     make_meter,
     report,
 )
+from tests.factories.usage import count_on
 from tests.metering.api.calls import as_customer, get
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +46,39 @@ def test_usage_by_bucket_and_group(operator: Client, customer: Customer) -> None
     assert get(as_customer(customer), "/me/usage", **asked).json() == answer.json()
     mine = get(as_customer(make_customer()), "/me/usage", **asked).json()
     assert mine == {"data": []}
+
+
+def test_usage_is_grouped_by_a_dimension_of_any_version(
+    operator: Client, customer: Customer
+) -> None:
+    meter = make_meter(dimensions=["model"])
+    now = datetime.now(UTC)
+    for dimensions, ago in ((["model", "region"], 30), (["team"], 10)):
+        change_meter(
+            meter.id, dimensions=dimensions, ahead=timedelta(0), actor="opk_1",
+            now=now - timedelta(seconds=ago),
+        )  # fmt: skip
+    said = {"model": "m", "region": "eu", "team": "t"}
+    for ago in (40, 20, 1):
+        count_on(customer, meter, 10, at=now - timedelta(seconds=ago), properties=said)
+    span = {"from": now - timedelta(days=1), "to": now}
+    asked = {"meter": meter.key, **{name: f"{at:%FT%T.%f}Z" for name, at in span.items()}}
+    found = {}
+    for name in ("model", "region", "team"):
+        answer = get(operator, "/usage", customer="acme", group_by=name, **asked)
+        assert answer.status_code == 200, answer.content
+        mine = get(as_customer(customer), "/me/usage", group_by=name, **asked)
+        assert mine.json() == answer.json()
+        points = answer.json()["data"]
+        found[name] = {each["group"].get(name): each["quantity"] for each in points}
+    assert found == {
+        "model": {"m": 20, None: 10},
+        "region": {"eu": 10, None: 20},
+        "team": {"t": 10, None: 20},
+    }
+    refused = get(operator, "/usage", customer="acme", group_by="user", **asked)
+    assert (refused.status_code, refused.json()["param"]) == (422, "group_by")
+    assert "it has: model, region, team." in refused.content.decode()
 
 
 @pytest.mark.parametrize(
