@@ -22,6 +22,7 @@ from metering.domain.counting import usage_of
 from metering.domain.meters import QuantityInvalid, whole_quantity
 from metering.domain.prices import PriceUnknown
 from metering.domain.recounting import Usage
+from metering.domain.shapes.tokens import renewed
 from metering.models import Correction, Meter, UsageEvent
 from metering.operations.recounting import Recounting
 from metering.operations.repaying import REASON_MAX, supersede
@@ -59,10 +60,11 @@ def amend(
     """Let an event count as something else from now on; returns the correction.
 
     `quantities`: meter id -> quantity, of meters that the event counts on. `properties` replace
-    the event's: an event that was reported is counted anew by them; what a check charged keeps
-    its quantities. Usage, balances, grants and open invoices follow in the same transaction, and
-    invoices that were issued by an adjustment on the next. The same amendment twice in a row is
-    one. Raises EventUnknown, EventVoided, CorrectionInvalid.
+    the event's: an event that was reported is counted anew by them, as if it were reported now,
+    names of OpenTelemetry included; what a check charged keeps its quantities. Usage, balances,
+    grants and open invoices follow in the same transaction, and invoices that were issued by an
+    adjustment on the next. The same amendment twice in a row is one. Raises
+    EventUnknown, EventVoided, CorrectionInvalid.
     """
     _check_reason(reason)
     if quantities is None and properties is None:
@@ -72,9 +74,10 @@ def amend(
         standing = _standing(customer_id, event_id)
         if standing.void:
             raise EventVoided("The event is void; report the usage as a new event.")
-        after = properties_of = standing.properties
+        after = standing.properties
         if properties is not None:
-            after = properties_of = dict(properties) or None
+            properties = _named(standing, properties)
+            after = properties or None
         usage = _usage(standing, quantities=quantities, properties=properties)
         current = standing.correction
         if current is not None and (current.usage, current.properties) == (usage, after):
@@ -83,7 +86,7 @@ def amend(
             standing,
             kind=Correction.Kind.AMEND,
             usage=usage,
-            properties=properties_of,
+            properties=after,
             reason=reason,
             actor=actor,
             now=now,
@@ -171,6 +174,13 @@ def _standing(customer_id: int, event_id: UUID) -> InForce:
     if found is None:
         raise EventUnknown("The customer has no such event.")
     return found
+
+
+def _named(standing: InForce, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties under our names too, as the gate puts them; not those of a check."""
+    if standing.event.answer is not None:
+        return dict(properties)
+    return renewed(properties, before=standing.properties or {})
 
 
 def _usage(

@@ -107,6 +107,23 @@ def with_our_names(data: Mapping[str, object]) -> Mapping[str, object]:
     return found | dict(data)
 
 
+def renewed(data: Mapping[str, object], *, before: Mapping[str, object]) -> dict[str, object]:
+    """`with_our_names` of data that may have been edited from an event's, as that was kept.
+
+    What stands under our names only because it was made of the others in `before`, and is as it
+    was there, is made anew of theirs: whoever reports the new data does not say it. What is said
+    under our names otherwise is left as it is, and so is what there is nothing to make of anew.
+    """
+    made = with_our_names({name: before[name] for name in before if name.startswith(PREFIXES)})
+    ours = {name for name in made if not name.startswith(PREFIXES)}
+    said = {
+        name: value
+        for name, value in data.items()
+        if not (name in ours and value == made[name] == before.get(name))
+    }
+    return dict(data) | dict(with_our_names(said))
+
+
 def names_of(data: Item) -> dict[str, object]:
     """`model` and `provider`, where the data names them."""
     named = {"model": first_text(data, *_MODEL), "provider": first_text(data, *_PROVIDER)}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.shapes.reading import decimal_text, first_whole, plain, text
-from metering.domain.shapes.tokens import disjoint, with_our_names
+from metering.domain.shapes.tokens import disjoint, renewed, with_our_names
 
 count = st.none() | st.integers(0, 10**9)
 
@@ -84,6 +84,35 @@ def test_our_own_names_win_and_other_data_is_left_alone() -> None:
     named = with_our_names({"gen_ai.request.model": "m-1", "gen_ai.system": "openai"})
     assert (named["model"], named["provider"]) == ("m-1", "openai")
     assert "input_tokens" not in named
+
+
+theirs = st.fixed_dictionaries(
+    {"gen_ai.usage.input_tokens": st.integers(0, 9), "gen_ai.request.model": st.sampled_from("ab")},
+    optional={"llm.provider": st.just("p"), "gen_ai.usage.reasoning_tokens": st.integers(0, 9)},
+)
+
+
+@given(theirs, theirs)
+def test_what_was_made_of_old_names_is_made_anew_of_new_ones(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    shown = with_our_names(before)
+    edited = {name: value for name, value in shown.items() if name not in before} | after
+    found = renewed(edited, before=shown)
+    left = {"provider": "p"} if "llm.provider" in before else {}  # nothing says who it is now
+    assert found == left | dict(with_our_names(after))
+    assert renewed(found, before=found) == found
+    assert renewed(after, before={}) == with_our_names(after)
+
+
+@given(theirs, st.integers(100, 999))
+def test_what_was_said_under_our_names_stays(before: dict[str, object], ours: int) -> None:
+    shown = with_our_names(before | {"total_tokens": ours})
+    edited = dict(shown) | {"gen_ai.usage.input_tokens": 7, "model": "c"}
+    found = renewed(edited, before=shown)
+    assert (found["total_tokens"], found["model"], found["input_tokens"]) == (ours, "c", 7)
+    bare = {name: value for name, value in shown.items() if name not in before}
+    assert renewed(bare, before=shown) == bare  # nothing to make them of anew
 
 
 def test_how_members_are_read() -> None:
