@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Final
 
 from metering.domain.shapes.reading import (
+    EPOCH,
     Item,
     Options,
     ShapeInvalid,
@@ -21,6 +23,7 @@ from metering.domain.shapes.reading import (
 from metering.domain.shapes.tokens import disjoint
 
 TYPE: Final = "llm.completion"
+_MICROSECOND: Final = timedelta(microseconds=1)
 _OURS = "fb_key_"
 # Who the customer is, by what `?customer=` may say. The key's own come first: an end user's name
 # is whatever the client of that key says it is.
@@ -49,8 +52,9 @@ _KEPT: Final = {
 def translate(item: Item, options: Options) -> Told:
     """One call. `litellm_call_id` makes it count once; prompts and answers are not kept.
 
-    A failed attempt has an id of its own: the attempt that follows it has the same call id. It is
-    flagged `failed`, and `aborted` where a stream broke off; what it used until then counts.
+    A failed attempt has an id of its own, by when it began: those that follow it have the same call
+    id. It is flagged `failed`, and `aborted` where a stream broke off; what it used until then
+    counts under that id, and the hold is left to the attempt that succeeds.
     """
     metadata = part(item, "metadata")
     id_ = _call_id(item, metadata)
@@ -63,14 +67,14 @@ def translate(item: Item, options: Options) -> Told:
     if cost is not None:
         data["upstream_cost_usd"] = cost
     hold = _hold(metadata)
-    if hold and not (failed and not tokens["total_tokens"]):
+    if hold and not failed:
         data["hold"] = hold
     ended_at = moment(item.get("endTime"), param="endTime")
     started_at = moment(item.get("startTime"), param="startTime")
     if started_at is not None and ended_at is not None and ended_at >= started_at:
         data["duration_ms"] = int((ended_at - started_at).total_seconds() * 1000)
     return Told(
-        id=f"{id_}:failure" if failed else id_,
+        id=_failure_id(id_, started_at or ended_at) if failed else id_,
         subject=_subject(item, metadata, options),
         type=options.type or TYPE,
         occurred_at=ended_at or started_at,
@@ -85,6 +89,13 @@ def _call_id(item: Item, metadata: Item) -> str:
             "litellm_call_id", "litellm_call_id makes the call count once; id is the provider's"
         )
     return found
+
+
+def _failure_id(call_id: str, at: datetime | None) -> str:
+    """The same for the same attempt: its call and its time, in microseconds of Unix time."""
+    return (
+        f"{call_id}:failure" if at is None else f"{call_id}:failure:{(at - EPOCH) // _MICROSECOND}"
+    )
 
 
 def _subject(item: Item, metadata: Item, options: Options) -> str:
@@ -144,6 +155,9 @@ def _tokens(item: Item, usage: Item) -> dict[str, object]:
             write if write is not None else first_whole(usage, "cache_creation_input_tokens")
         ),
         reasoning=first_whole(completion, "reasoning_tokens"),
+        audio_input=first_whole(prompt, "audio_tokens"),
+        cached_audio=first_whole(part(prompt, "cached_tokens_details"), "audio_tokens"),
+        audio_output=first_whole(completion, "audio_tokens"),
     )
 
 

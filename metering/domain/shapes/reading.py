@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 Item = Mapping[str, object]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _LOG_TIME = "%d/%b/%Y:%H:%M:%S %z"  # as nginx and Apache write it
@@ -134,7 +134,7 @@ def _unix(number: Decimal, *, param: str) -> datetime:
         if number >= least:
             number /= scale
             break
-    return _EPOCH + timedelta(microseconds=int(number * 1_000_000))
+    return EPOCH + timedelta(microseconds=int(number * 1_000_000))
 
 
 def _written(value: str, *, param: str) -> datetime:

@@ -1,10 +1,10 @@
 """Token classes that do not overlap, and the names of other vocabularies for them.
 
-Providers and gateways count cached tokens into the input and reasoning into the output; summed as
-they are, they are charged twice. Here each token is in exactly one class:
+Providers and gateways count cached tokens and audio into the input, reasoning and audio into the
+output; summed as they are, they are charged twice. Here each token is in exactly one class:
 
-    prompt_tokens     = input_tokens + cached_input_tokens + cache_write_tokens
-    completion_tokens = output_tokens + reasoning_tokens
+    prompt_tokens     = input_tokens + cached_input_tokens + cache_write_tokens + audio_input_tokens
+    completion_tokens = output_tokens + reasoning_tokens + audio_output_tokens
     total_tokens      = prompt_tokens + completion_tokens
 """
 
@@ -50,6 +50,19 @@ _REASONING = (
     "gen_ai.client.inference.usage.reasoning.output_tokens",
     "llm.token_count.completion_details.reasoning",
 )
+_AUDIO_INPUT = (
+    "gen_ai.usage.audio.input_tokens",
+    "gen_ai.usage.input_audio_tokens",
+    "gen_ai.usage.input_tokens.audio",
+    "llm.token_count.prompt_details.audio",
+)
+_CACHED_AUDIO = ("gen_ai.usage.audio.cache_read.input_tokens",)
+_AUDIO_OUTPUT = (
+    "gen_ai.usage.audio.output_tokens",
+    "gen_ai.usage.output_audio_tokens",
+    "gen_ai.usage.output_tokens.audio",
+    "llm.token_count.completion_details.audio",
+)
 _MODEL = ("gen_ai.request.model", "gen_ai.response.model", "llm.model_name")
 _PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
 PREFIXES = ("gen_ai.", "llm.")
@@ -62,28 +75,41 @@ def disjoint(
     cache_read: int | None = None,
     cache_write: int | None = None,
     reasoning: int | None = None,
+    audio_input: int | None = None,
+    cached_audio: int | None = None,
+    audio_output: int | None = None,
 ) -> dict[str, object]:
     """The properties of all classes, every one 0 or more.
 
-    `prompt` includes what was cached and `completion` the reasoning. Where the parts are more than
-    the whole, the whole was counted without them, and they are added: no token is lost.
+    `prompt` includes what was cached and the audio, `completion` the reasoning and the audio.
+    Where a part is more than the whole, the whole was counted without it, and it is added: no
+    token is lost. Audio that was cached, `cached_audio`, is in `audio_input` too, and is cached
+    tokens here; so is what cached tokens and audio together are more than the whole.
     """
     read, write, thought = cache_read or 0, cache_write or 0, reasoning or 0
-    whole_in, whole_out = prompt or 0, completion or 0
-    if read + write > whole_in:
-        whole_in += read + write
-    if thought > whole_out:
-        whole_out += thought
+    heard, spoken = audio_input or 0, audio_output or 0
+    again = min(cached_audio or 0, heard, read)
+    whole_in = _whole(prompt or 0, read + write, audio=heard, fresh=heard - again)
+    whole_out = _whole(completion or 0, thought, audio=spoken, fresh=spoken)
+    heard = min(heard - again, whole_in - read - write)
+    spoken = min(spoken, whole_out - thought)
     return {
-        "input_tokens": whole_in - read - write,
+        "input_tokens": whole_in - read - write - heard,
         "cached_input_tokens": read,
         "cache_write_tokens": write,
-        "output_tokens": whole_out - thought,
+        "audio_input_tokens": heard,
+        "output_tokens": whole_out - thought - spoken,
         "reasoning_tokens": thought,
+        "audio_output_tokens": spoken,
         "prompt_tokens": whole_in,
         "completion_tokens": whole_out,
         "total_tokens": whole_in + whole_out,
     }
+
+
+def _whole(whole: int, others: int, *, audio: int, fresh: int) -> int:
+    """The whole with those parts that it was counted without; `fresh` is the audio not cached."""
+    return whole + (others if others > whole else 0) + (fresh if audio > whole else 0)
 
 
 def with_our_names(data: Mapping[str, object]) -> Mapping[str, object]:
@@ -100,6 +126,9 @@ def with_our_names(data: Mapping[str, object]) -> Mapping[str, object]:
         "cache_read": first_whole(data, *_CACHE_READ),
         "cache_write": first_whole(data, *_CACHE_WRITE),
         "reasoning": first_whole(data, *_REASONING),
+        "audio_input": first_whole(data, *_AUDIO_INPUT),
+        "cached_audio": first_whole(data, *_CACHED_AUDIO),
+        "audio_output": first_whole(data, *_AUDIO_OUTPUT),
     }
     if any(value is not None for value in counted.values()):
         found = disjoint(**counted)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from accounts.models import Customer
 from accounts.operations.versions import bump_catalogue
-from metering.models import Meter, UsageEvent
+from metering.models import Hold, Meter, UsageEvent
 from tests.metering.domain.shapes import samples
 from tests.metering.gate.client import GateProcess, Got, make_api_key
 from tests.metering.gate.conftest import World, entitle, make_customer
@@ -85,6 +85,28 @@ def test_litellm_posts_its_payloads_in_an_array(gate: GateProcess, acme: Custome
     assert (event.source, event.type) == ("edge-1", "llm.completion")
     assert event.properties is not None
     assert "messages" not in event.properties
+
+
+def test_two_failed_attempts_and_the_one_that_succeeds_all_count(
+    gate: GateProcess, acme: Customer
+) -> None:
+    asked = {"customer": "acme", "meter": "tokens", "quantity": 2_000, "mode": "hold", "id": "h"}
+    hold = gate.send("POST", "/api/v1/check", asked).body["hold"]["id"]
+    held = samples.LITELLM["metadata"] | {"user_api_key_auth_metadata": {"farebox_hold": hold}}
+    begun = time.time()
+    attempts = [
+        litellm(metadata=held, status="failure", prompt_tokens=1_000, startTime=begun - 3),
+        litellm(metadata=held, status="failure", prompt_tokens=1_100, startTime=begun - 2),
+        litellm(metadata=held, startTime=begun - 1),
+    ]
+    for each in attempts:
+        assert gate.send("POST", LITELLM, each).body == counted(1)
+    # What settles a hold counts on the hold's meters.
+    assert used(acme) == {"tokens": 1_300 + 1_400 + 1_500, "cached": 2_000}
+    assert Hold.objects.get().state == "settled"
+    again = gate.send("POST", LITELLM, attempts)
+    assert again.body == counted(0, 3)
+    assert used(acme) == {"tokens": 1_300 + 1_400 + 1_500, "cached": 2_000}
 
 
 def test_litellm_posts_one_payload(gate: GateProcess, acme: Customer) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.domain.prices import TOKEN_CLASSES
 from metering.domain.shapes import access_log, apipark, lago, litellm
 from metering.domain.shapes.reading import Options, ShapeInvalid, Told
 from tests.metering.domain.shapes import samples
@@ -158,8 +159,10 @@ def test_litellm_with_every_token_in_one_class() -> None:
             "input_tokens": 200,
             "cached_input_tokens": 1000,
             "cache_write_tokens": 0,
+            "audio_input_tokens": 0,
             "output_tokens": 100,
             "reasoning_tokens": 200,
+            "audio_output_tokens": 0,
             "prompt_tokens": 1200,
             "completion_tokens": 300,
             "total_tokens": 1500,
@@ -170,6 +173,32 @@ def test_litellm_with_every_token_in_one_class() -> None:
         },
     )
     assert "secret" not in str(told)
+
+
+def test_litellm_with_audio_in_both_directions() -> None:
+    usage: dict[str, dict[str, Any]] = {
+        "prompt_tokens_details": {"cached_tokens": 300, "audio_tokens": 400},
+        "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 180},
+    }
+    data = litellm.translate(with_metadata(usage_object=usage), NONE).data
+    tokens = {name: data[member] for name, member in TOKEN_CLASSES.items()}
+    assert tokens == {
+        "input": 500,
+        "cached_input": 300,
+        "cache_write": 0,
+        "audio_input": 400,
+        "output": 100,
+        "reasoning": 20,
+        "audio_output": 180,
+    }
+    assert (data["prompt_tokens"], data["completion_tokens"]) == (1_200, 300)
+    usage["prompt_tokens_details"] |= {"cached_tokens_details": {"audio_tokens": 250}}
+    data = litellm.translate(with_metadata(usage_object=usage), NONE).data
+    assert [data[f"{name}_tokens"] for name in ("input", "cached_input", "audio_input")] == [
+        750,
+        300,
+        150,
+    ]
 
 
 def with_metadata(**members: Any) -> dict[str, Any]:
@@ -213,7 +242,7 @@ def test_calls_of_nobody_are_refused() -> None:
 
 def test_a_stream_that_broke_off_is_flagged_and_counted() -> None:
     broken = litellm.translate(samples.LITELLM | {"status": "failure"}, NONE)
-    assert broken.id.endswith(":failure")  # the attempt after it has the same call id
+    assert broken.id.endswith(":failure:1795333332500000")  # others have the same call id
     assert (broken.data["failed"], broken.data["aborted"]) == (True, True)
     assert broken.data["total_tokens"] == 1500
     error = {"error_information": {"error_class": "ReadTimeout"}}
@@ -223,12 +252,33 @@ def test_a_stream_that_broke_off_is_flagged_and_counted() -> None:
     assert plain.data["aborted"] is False
 
 
-def test_a_call_settles_the_hold_that_the_hook_took() -> None:
+def test_every_attempt_of_a_call_has_an_id_of_its_own() -> None:
+    attempts: list[dict[str, Any]] = [
+        {"status": "failure"},
+        {"status": "failure", "startTime": 1_795_333_340.25},
+        {"status": "failure", "startTime": None},
+        {"status": "failure", "startTime": None, "endTime": None},
+        {"status": "success", "startTime": 1_795_333_350},
+    ]
+    found = [litellm.translate(samples.LITELLM | each, NONE).id for each in attempts]
+    call = samples.LITELLM["litellm_call_id"]
+    assert found == [
+        f"{call}:failure:1795333332500000",
+        f"{call}:failure:1795333340250000",
+        f"{call}:failure:1795333332925000",
+        f"{call}:failure",
+        call,
+    ]
+    again = attempts[0] | {"startTime": "2026-11-22T08:42:12.500+01:00"}
+    assert litellm.translate(samples.LITELLM | again, NONE).id == found[0]
+
+
+def test_the_attempt_that_succeeds_settles_the_hold_that_the_hook_took() -> None:
     held = with_metadata(user_api_key_auth_metadata={"farebox_hold": "hold_1"})
     assert litellm.translate(held, NONE).data["hold"] == "hold_1"
-    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "status": "failure"}
-    failed = held | nothing | {"metadata": held["metadata"] | {"usage_object": {}}}
-    assert "hold" not in litellm.translate(failed, NONE).data
+    failed = litellm.translate(held | {"status": "failure"}, NONE).data
+    assert "hold" not in failed
+    assert failed["total_tokens"] == 1_500  # counted under its own id
     client = with_metadata(requester_metadata={"farebox_hold": "hold_1"})
     assert "hold" not in litellm.translate(client, NONE).data
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.domain.prices import TOKEN_CLASSES
 from metering.domain.shapes.reading import decimal_text, first_whole, plain, text
 from metering.domain.shapes.tokens import disjoint, renewed, with_our_names
 
@@ -17,13 +18,16 @@ def total(*found: object) -> int:
     return sum(each for each in found if isinstance(each, int))
 
 
-@given(count, count, count, count, count)
+@given(*[count | st.integers(0, 9)] * 8)
 def test_classes_do_not_overlap_and_lose_nothing(
     prompt: int | None,
     completion: int | None,
     read: int | None,
     write: int | None,
     reasoning: int | None,
+    heard: int | None,
+    heard_before: int | None,
+    spoken: int | None,
 ) -> None:
     found = disjoint(
         prompt=prompt,
@@ -31,11 +35,18 @@ def test_classes_do_not_overlap_and_lose_nothing(
         cache_read=read,
         cache_write=write,
         reasoning=reasoning,
+        audio_input=heard,
+        cached_audio=heard_before,
+        audio_output=spoken,
     )
-    classes = [found[f"{name}_tokens"] for name in ("input", "cached_input", "cache_write")]
+    names = ("input", "cached_input", "cache_write", "audio_input")
+    classes = [found[f"{name}_tokens"] for name in names]
     assert total(*classes) == found["prompt_tokens"]
-    classes += [found[f"{name}_tokens"] for name in ("output", "reasoning")]
+    classes += [found[f"{name}_tokens"] for name in ("output", "reasoning", "audio_output")]
     assert total(*classes) == found["total_tokens"]
+    assert set(TOKEN_CLASSES.values()) < found.keys()
+    assert total(found["prompt_tokens"]) >= (heard or 0)
+    assert total(found["completion_tokens"]) >= (spoken or 0)
     assert total(found["total_tokens"]) >= (prompt or 0) + (completion or 0)
     assert total(found["total_tokens"]) >= (read or 0) + (write or 0) + (reasoning or 0)
 
@@ -73,6 +84,61 @@ def test_names_of_opentelemetry_old_and_new(data: dict[str, object]) -> None:
     ]
     assert (found["output_tokens"], found["reasoning_tokens"]) == (100, 200)
     assert found["total_tokens"] == 1500
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "heard", "heard_before", "classes"),
+    [
+        (100, 20, 30, None, (50, 20, 30)),
+        (60, 30, 40, 20, (10, 30, 20)),  # 20 are cached and audio: cached
+        (100, 80, 60, None, (0, 80, 20)),  # so are 40, though nobody says so
+        (10, 0, 30, None, (10, 0, 30)),  # counted beside the whole
+        (None, None, 30, None, (0, 0, 30)),
+        (50, 10, 10, 90, (40, 10, 0)),
+    ],
+)
+def test_audio_is_a_class_of_its_own(
+    prompt: int | None,
+    read: int | None,
+    heard: int,
+    heard_before: int | None,
+    classes: tuple[int, int, int],
+) -> None:
+    found = disjoint(
+        prompt=prompt,
+        completion=None,
+        cache_read=read,
+        audio_input=heard,
+        cached_audio=heard_before,
+    )
+    names = ("input", "cached_input", "audio_input")
+    assert tuple(found[f"{name}_tokens"] for name in names) == classes
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "gen_ai.usage.input_tokens": 60,
+            "gen_ai.usage.cache_read.input_tokens": 30,
+            "gen_ai.usage.audio.input_tokens": 40,
+            "gen_ai.usage.audio.cache_read.input_tokens": 20,
+            "gen_ai.usage.output_tokens": 40,
+            "gen_ai.usage.audio.output_tokens": 25,
+        },
+        {
+            "llm.token_count.prompt": 60,
+            "llm.token_count.prompt_details.cache_read": 30,
+            "llm.token_count.prompt_details.audio": 20,
+            "llm.token_count.completion": 40,
+            "llm.token_count.completion_details.audio": 25,
+        },
+    ],
+)
+def test_audio_under_names_of_opentelemetry(data: dict[str, object]) -> None:
+    found = with_our_names(data)
+    names = ("input", "cached_input", "audio_input", "output", "audio_output")
+    assert [found[f"{name}_tokens"] for name in names] == [10, 30, 20, 15, 25]
 
 
 def test_our_own_names_win_and_other_data_is_left_alone() -> None:
