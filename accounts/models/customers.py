@@ -11,7 +11,10 @@ from accounts.models.entities import Entity
 
 
 class Customer(Entity):
-    """Whom we bill. `external_id` is the operator's own name for it."""
+    """Whom we bill. `external_id` is the operator's own name for it.
+
+    Whoever was erased stays suspended under its id, and is nobody to the gate.
+    """
 
     PREFIX: ClassVar[str] = "cus"
     external_id = models.CharField(max_length=200, unique=True, null=True, blank=True)
@@ -21,6 +24,7 @@ class Customer(Entity):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
     suspended_at = models.DateTimeField(null=True, blank=True)
+    erased_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

@@ -15,8 +15,9 @@ NAME = "Erased"
 def erase_account(customer_id: int, *, now: datetime) -> None:
     """Take away name, addresses, metadata, members and what the audit says of them; lock it out.
 
-    In the transaction of the caller, who writes the audit entry of the erasure itself afterwards.
-    The caller has raised the customer's version.
+    From the commit on the gate does not know it, by whatever name. In the transaction of the
+    caller, who writes the audit entry of the erasure itself afterwards. The caller has raised the
+    customer's version.
     """
     Customer.objects.filter(id=customer_id).update(
         name=NAME,
@@ -24,6 +25,7 @@ def erase_account(customer_id: int, *, now: datetime) -> None:
         external_id=None,
         metadata={},
         suspended_at=Coalesce("suspended_at", Value(now)),
+        erased_at=Coalesce("erased_at", Value(now)),
     )
     ApiKey.objects.filter(customer_id=customer_id).update(
         name="", revoked_at=Coalesce("revoked_at", Value(now))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
+from accounts.domain import ids
 from metering.gate import answers, metrics
 from metering.gate.wire import EventBody
 from metering.statements import load
@@ -138,6 +139,7 @@ def _row(digest: str, each: Refused) -> dict[str, Any]:
         "digest": digest,
         "place": each.place,
         "subject": event.subject if each.key is None else "",
+        "customer": _number(event.subject) if each.key is None else None,
         "key": None if each.key is None else each.key.hex(),
         "source": event.source,
         "external_id": event.id,
@@ -147,3 +149,13 @@ def _row(digest: str, each: Refused) -> dict[str, Any]:
         "code": each.code,
         "detail": each.detail[:500],
     }
+
+
+def _number(subject: str) -> int | None:
+    """The customer's number where the subject is its id."""
+    if not subject.startswith("cus_"):
+        return None
+    try:
+        return ids.decode("cus", subject)
+    except ids.IdMalformed:
+        return None

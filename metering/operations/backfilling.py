@@ -7,7 +7,7 @@ Nothing counts before a backfill is closed. Then workers apply it piece by piece
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -127,7 +127,7 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
 
     An event that was supplied before is a duplicate; with another body it is rejected. What an
     event counts as is settled here, by the meters and their terms of its time: also on one that
-    was archived since. Raises BackfillUnknown,
+    was archived since. One of a customer that was erased is rejected. Raises BackfillUnknown,
     BackfillNotOpen, BackfillInvalid.
     """
     if not 1 <= len(events) <= EVENTS_AT_ONCE:
@@ -137,6 +137,7 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
         if backfill.status != Backfill.Status.OPEN:
             raise BackfillNotOpen(f"The backfill is {backfill.get_status_display().lower()}.")
         terms = terms_since(backfill.event_type, backfill.start_at)
+        events = _without_erased(backfill, events)
         found = [_staged(backfill, each, terms, index) for index, each in enumerate(events)]
         rejected = [each for each in found if isinstance(each, Refused)]
         rows = {index: each for index, each in enumerate(found) if isinstance(each, StagedEvent)}
@@ -258,6 +259,15 @@ def _staged(
         properties=properties or None,
         fingerprint=fingerprint(backfill.event_type, dict(event.properties)),
     )
+
+
+def _without_erased(backfill: Backfill, events: Sequence[Supplied]) -> list[Supplied]:
+    """The events, those of customers that were erased as of nobody."""
+    gone = Customer.objects.filter(id__in=backfill.customers, erased_at__isnull=False)
+    erased = set(gone.values_list("id", flat=True))
+    return [
+        replace(each, customer_id=None) if each.customer_id in erased else each for each in events
+    ]
 
 
 def _wrong(backfill: Backfill, event: Supplied) -> tuple[str, str] | None:

@@ -133,7 +133,9 @@ def _count(row: QuarantinedEvent, *, bounds: TimeBounds, now: datetime) -> bool:
     if customer is None:
         raise _Refused("customer_unknown", "There is no such customer.")
     at = _occurred_at(row, bounds=bounds, now=now)
-    bump(customer.id)  # from here on nobody else writes this customer's metering
+    bump(customer.id)  # from here on nobody else writes this customer's metering, or erases it
+    if Customer.objects.filter(id=customer.id, erased_at__isnull=False).exists():
+        raise _Refused("customer_unknown", "There is no such customer.")
     key = event_key(row.source, row.external_id)
     print_ = fingerprint(row.type, row.properties)
     earlier = UsageEvent.objects.filter(customer_id=customer.id, id=key).first()

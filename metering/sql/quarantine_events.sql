@@ -1,16 +1,19 @@
 -- Keeps refused events, in a transaction that holds the quarantine's advisory lock.
--- In:  events JSON [{digest, place, subject, key, source, external_id, type, occurred_at,
+-- In:  events JSON [{digest, place, subject, customer, key, source, external_id, type, occurred_at,
 --      properties, code, detail}]; key is the hexadecimal digest of an API key where the event
---      named its customer by one, subject is empty then; most int: rows there may be;
+--      named its customer by one, subject is empty then; customer is the number where it named it
+--      by its id; most int: rows there may be;
 --      gateway_id bigint; now timestamptz.
 -- Out: the digests of those that are kept, whether they were there already or there was room.
+--      Nothing is kept of a customer that was erased.
 WITH asked AS MATERIALIZED (
     SELECT d.*, k.customer_id
       FROM json_to_recordset(%(events)s::json)
-           AS d (digest uuid, place int, subject text, key text, source text, external_id text,
-                 type text, occurred_at timestamptz, properties jsonb, code text, detail text)
+           AS d (digest uuid, place int, subject text, customer bigint, key text, source text,
+                 external_id text, type text, occurred_at timestamptz, properties jsonb, code text, detail text)
       LEFT JOIN accounts_apikey AS k ON k.digest = decode(d.key, 'hex')
-     WHERE d.key IS NULL OR k.customer_id IS NOT NULL
+      LEFT JOIN accounts_customer AS c ON c.id = coalesce(k.customer_id, d.customer)
+     WHERE (d.key IS NULL OR k.customer_id IS NOT NULL) AND c.erased_at IS NULL
 ), known AS (
     UPDATE metering_quarantinedevent AS q
        SET code = a.code, detail = a.detail, last_at = %(now)s::timestamptz,

@@ -3,7 +3,7 @@
 --      (balances whose window ended before it are left out; where there is a spend limit, those
 --      of a whole billing period before it are not), now timestamptz.
 -- Out: one row per customer found: its columns, and JSON lists of its rights. A reference that
---      gives no row is unknown. Times are microseconds of Unix time, or null.
+--      gives no row is unknown, and so is whoever was erased. Times are microseconds of Unix time, or null.
 -- Everything is joined on the customer's version, which Citus keeps beside the rest of it.
 WITH wanted AS (
     SELECT unnest(%(ids)s::bigint[]) AS customer_id
@@ -62,7 +62,7 @@ SELECT c.id,
        s.spend_limit::text,
        c.currency
   FROM wanted AS w
-  JOIN accounts_customer AS c ON c.id = w.customer_id
+  JOIN accounts_customer AS c ON c.id = w.customer_id AND c.erased_at IS NULL
   JOIN accounts_customerversion AS v ON v.customer_id = w.customer_id
   LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit,
                     ('3 days 1 ' || (spend_limit ->> 'window'))::interval AS spend_period

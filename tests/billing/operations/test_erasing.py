@@ -139,6 +139,7 @@ def test_no_table_knows_the_name_and_no_number_changes() -> None:
     assert usage_total(other.id, meter_id=meters[1].id, start_at=START, end_at=NOW) == 1
     customer.refresh_from_db()
     assert (customer.name, customer.external_id, customer.suspended_at) == ("Erased", None, NOW)
+    assert customer.erased_at == NOW
     assert ApiKey.objects.get(id=key.id).revoked_at == NOW
     assert RollupMember.objects.filter(customer_id=other.id, member="bob").exists()
     assert "bob" in everything()
@@ -146,7 +147,9 @@ def test_no_table_knows_the_name_and_no_number_changes() -> None:
     assert entry.changes == {"reason": "asked for", "events": 24, "kept": ["model"]}
     assert broken_invariants(now=NOW, since=START) == []
     # Twice is as good as once, and buckets can still be made anew.
-    assert erase(customer) == 24
+    assert erase(customer, now=NOW + timedelta(days=1)) == 24
+    customer.refresh_from_db()
+    assert customer.erased_at == NOW
     reroll(customer.id, start_at=START, end_at=START + timedelta(days=9))
     assert numbers(customer, meters)[0] == before[0]
     assert broken_invariants(now=NOW, since=START) == []

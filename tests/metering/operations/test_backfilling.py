@@ -378,3 +378,11 @@ def test_several_customers_and_backfills_take_turns(customer: Customer, meter: M
     )
     assert Balance.objects.count() == 2
     assert not UsageBatch.objects.exists()
+
+
+def test_nothing_is_taken_of_whoever_was_erased(customer: Customer, meter: Meter) -> None:
+    found = backfill(customer, meter)
+    Customer.objects.filter(id=customer.id).update(erased_at=NOW)
+    taken = supply(found.id, events=[event(customer, 1)])
+    assert (taken.accepted, [each.code for each in taken.rejected]) == (0, ["customer_unknown"])
+    assert not StagedEvent.objects.exists()

@@ -285,3 +285,13 @@ def test_what_another_is_trying_at_this_moment_is_left_to_it() -> None:
         assert redrive() == Redriven(counted=1)
     assert redrive() == Redriven(counted=1)
     assert used(meter) == 10
+
+
+def test_whoever_was_erased_is_nobody(customer: Customer) -> None:
+    meter = meter_for(customer)
+    Customer.objects.filter(id=customer.id).update(erased_at=NOW)
+    quarantined(subject=customer.public_id)
+    quarantined(2, subject="", customer_id=customer.id)
+    assert redrive() == Redriven(refused=2)
+    assert set(QuarantinedEvent.objects.values_list("code", flat=True)) == {"customer_unknown"}
+    assert (used(meter), UsageEvent.objects.exists()) == (0, False)
