@@ -20,6 +20,7 @@ from metering.operations import (
 
 BATCHES_AT_ONCE, ROUNDS_AT_ONCE = 500, 40
 CUSTOMERS_AT_ONCE = 200
+HOLDS_AT_ONCE, HOLD_PIECES_AT_ONCE = 2_000, 25
 BACKFILLED_AT_ONCE, PIECES_AT_ONCE = 1_000, 40
 
 
@@ -65,6 +66,14 @@ def make_partitions() -> None:
 def forget_denials() -> int:
     """Delete denials older than 31 days."""
     return forgetting.forget_denials(now=datetime.now(UTC))
+
+
+@shared_task(name="metering.forget_holds")
+def forget_holds() -> int:
+    """Delete closed holds whose ids are no longer remembered, piece by piece."""
+    return forgetting.forget_holds(
+        now=datetime.now(UTC), limit=HOLDS_AT_ONCE, pieces=HOLD_PIECES_AT_ONCE
+    )
 
 
 @shared_task(name="metering.forget_quarantined")

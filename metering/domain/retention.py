@@ -9,9 +9,13 @@ from typing import Final
 from metering.domain.spans import hour_of, month_of
 from metering.domain.windows import add_months
 
-# Repeated ids are recognised for two months beside the current one (metering/gate/rows.py), and
-# events may come 90 days late: fewer months than this are never kept.
+# How many months of receipt a repeated id is recognised in, besides the current one: 59 days at
+# least.
+DEDUPE_MONTHS: Final = 2
+# Events may come 90 days late as well: fewer months than this are never kept.
 KEPT_MONTHS_LEAST: Final = 3
+# By how much the clocks of gates and workers may differ where one deletes what another one reads.
+CLOCKS_DIFFER: Final = timedelta(days=1)
 # An event may lie a little ahead of the time at which it was received.
 AHEAD: Final = timedelta(hours=1)
 # How far before a moment the window may begin that lies around it.
@@ -23,6 +27,21 @@ LONGEST: Final = {
     "month": timedelta(days=31),
     "year": timedelta(days=366),
 }
+
+
+def horizon(today: date) -> date:
+    """The oldest month of receipt in which a repeated id is still recognised."""
+    index = today.year * 12 + today.month - 1 - DEDUPE_MONTHS
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def holds_kept_from(now: datetime) -> datetime:
+    """Before which time a hold must have closed to be forgotten: before every month of `horizon`.
+
+    So the event that it was settled with is no longer looked for either, by whatever clock.
+    """
+    month = horizon((now - CLOCKS_DIFFER).date())
+    return datetime(month.year, month.month, 1, tzinfo=UTC)
 
 
 def gone_until(month: date) -> datetime:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from metering.domain.retention import horizon
 from metering.gate.calls import Work
 from metering.gate.rows import (
     Balance,
@@ -16,7 +17,6 @@ from metering.gate.rows import (
     array,
     columns,
     encode,
-    horizon,
 )
 
 

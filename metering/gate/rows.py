@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,6 @@ from msgspec.structs import astuple
 from metering.domain.aggregates import Counted
 
 _DOCUMENTS = frozenset({"u", "p", "b"})  # of events: JSON in a column of its own
-DEDUPE_MONTHS = 2  # besides the current one: at least 59 days
 _uuid = re.compile("-".join(f"[0-9a-f]{{{n}}}" for n in (8, 4, 4, 4, 12))).fullmatch
 _escape = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
 encode = msgspec.json.Encoder(uuid_format="canonical").encode
@@ -177,12 +176,6 @@ def _fields(kind: type[EventRow | Balance]) -> list[tuple[str, object]]:
 def _as_it_is(found: re.Match[str]) -> str:
     escape = found[0]
     return escape if escape[1] in '"\\' else str(msgspec.json.decode(f'"{escape}"'))
-
-
-def horizon(today: date) -> date:
-    """The oldest month of receipt in which a repeated id is still recognised."""
-    index = today.year * 12 + today.month - 1 - DEDUPE_MONTHS
-    return date(index // 12, index % 12 + 1, 1)
 
 
 def ids_of(pairs: Iterable[tuple[int, str]]) -> str:

@@ -24,11 +24,12 @@ from psycopg.conninfo import conninfo_to_dict
 from metering.domain.account import Account, Balance, Feature, Grant, HoldState, KeyState, Terms
 from metering.domain.burndown import burning_order
 from metering.domain.prices import PriceBook, books_of
+from metering.domain.retention import horizon
 from metering.domain.spending import Curve, SpendLimit
 from metering.gate import metrics
 from metering.gate.catalogue import Catalogue, build_catalogue, moment, versions_of_prices
 from metering.gate.plans import Plans
-from metering.gate.rows import Member, Origin, encode, horizon, ids_of
+from metering.gate.rows import Member, Origin, encode, ids_of
 from metering.statements import numbered
 
 _ORIGINS_MAX = 200_000  # known at once: some 40 MB

@@ -7,7 +7,7 @@ from metering.models.members import WindowMember
 from metering.models.meters import Meter, MeterVersion
 from metering.models.prices import PriceTable, PriceTableVersion, TokenPrice
 from metering.models.quarantine import QuarantinedEvent
-from metering.models.retention import RetiredMonth
+from metering.models.retention import HoldReach, RetiredMonth
 from metering.models.rights import (
     Balance,
     Entitlement,
@@ -37,6 +37,7 @@ __all__ = [
     "Fault",
     "Grant",
     "Hold",
+    "HoldReach",
     "Meter",
     "MeterVersion",
     "MonthlyRollup",

@@ -42,11 +42,14 @@ def test_work_that_waits_is_done() -> None:
         problem={},
     )
     report(customer, meter, 3, at=now - timedelta(days=40))
+    old = open_hold(customer, meter, 5, at=now - timedelta(hours=1))
     assert tasks.roll_up() == 2
     assert tasks.roll_up_days() == 2  # a day, and the month made of it
-    assert tasks.expire_holds() == 1
+    assert tasks.expire_holds() == 2
     tasks.make_partitions()
     assert tasks.forget_denials() == 1
+    Hold.objects.filter(pk=old.pk).update(closed_at=now - timedelta(days=95))
+    assert tasks.forget_holds() == 1
     assert sorted(Rollup.objects.values_list("quantity", flat=True)) == [3, 5]
     assert MonthlyRollup.objects.get().quantity == 3
     assert Hold.objects.get().state == "expired"

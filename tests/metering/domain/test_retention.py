@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from metering.domain.retention import (
     AHEAD,
+    CLOCKS_DIFFER,
     KEPT_MONTHS_LEAST,
     LONGEST,
     gone_until,
+    holds_kept_from,
+    horizon,
     retirable,
     windows_needed_from,
 )
@@ -82,3 +85,12 @@ def test_a_window_begins_no_earlier_than_its_longest(
 
 def test_without_windows_nothing_is_asked_for() -> None:
     assert windows_needed_from(["lifetime"], now=NOW) == NOW
+
+
+@given(now=st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))
+def test_a_hold_is_forgotten_no_sooner_than_the_id_of_its_event(now: datetime) -> None:
+    last = holds_kept_from(now) - timedelta(microseconds=1)
+    for clock in (now - CLOCKS_DIFFER, now, now + CLOCKS_DIFFER):
+        assert last.date() < horizon(clock.date())
+    # And no more than a month and a day later.
+    assert (now - holds_kept_from(now)).days <= 31 + 30 + 31 + CLOCKS_DIFFER.days

@@ -12,8 +12,8 @@ from django.db import connection, transaction
 
 from accounts.domain import ids
 from accounts.operations.versions import bump, bump_catalogue
+from metering.domain.retention import horizon
 from metering.gate import engine
-from metering.gate.rows import horizon
 from metering.models import Meter
 from tests.metering.gate.client import GateProcess, dsn, make_api_key
 from tests.metering.gate.conftest import World, make_customer

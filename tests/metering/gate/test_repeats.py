@@ -11,8 +11,8 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metering.domain.retention import DEDUPE_MONTHS, horizon
 from metering.domain.windows import add_months
-from metering.gate.rows import DEDUPE_MONTHS, horizon
 from metering.models import UsageEvent
 from metering.operations.rolling_up import roll_up
 from tests.metering.gate.books import broken
