@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeVar
 
 from metering.domain.account import Account
 from metering.gate.calls import Reference
 
+KEYS_KNOWN = 1_000  # of one customer, and those of the batch that was read last
+NAMES_A_COPY = 2  # keys, and outside ids, that are known on average
+Name = TypeVar("Name", bytes, str)
+
 
 class Copies:
-    """At most `size` accounts, the ones seen last. What is dropped is read again when needed."""
+    """At most `size` accounts, the ones seen last. What is dropped is read again when needed.
+
+    Where a name leads is forgotten when many came after it: whoever comes with it is read again.
+    `size` must be as much as all flights read at a time, so that none loses what it has just read.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._accounts: OrderedDict[int, Account] = OrderedDict()
-        self._by_digest: dict[bytes, int] = {}
-        self._by_external: dict[str, int] = {}
+        self._by_digest: OrderedDict[bytes, int] = OrderedDict()
+        self._by_external: OrderedDict[str, int] = OrderedDict()
 
     def customer_of(self, reference: Reference) -> int | None:
         """The customer a reference led to when it was last read; None = not known here."""
@@ -51,15 +60,16 @@ class Copies:
 
     def keep(self, account: Account) -> None:
         """Take in a copy that was just read, in place of an older one."""
+        for digest in account.keys:
+            self._lead(self._by_digest, digest, account.customer_id)
+        if account.external_id is not None:
+            self._lead(self._by_external, account.external_id, account.customer_id)
         before = self._accounts.pop(account.customer_id, None)
-        if before is not None and before.version == account.version:
+        same = before is not None and before.version == account.version
+        if before is not None and same and len(before.keys) < KEYS_KNOWN:
             # Keys are guarded by the version too: what was known of them still holds.
             account.keys = before.keys | account.keys
         self._accounts[account.customer_id] = account
-        for digest in account.keys:
-            self._by_digest[digest] = account.customer_id
-        if account.external_id is not None:
-            self._by_external[account.external_id] = account.customer_id
         while len(self._accounts) > self._size:
             _, oldest = self._accounts.popitem(last=False)
             self._forget_references(oldest)
@@ -73,6 +83,12 @@ class Copies:
         self._accounts.clear()
         self._by_digest.clear()
         self._by_external.clear()
+
+    def _lead(self, names: OrderedDict[Name, int], name: Name, customer_id: int) -> None:
+        names[name] = customer_id
+        names.move_to_end(name)
+        if len(names) > NAMES_A_COPY * self._size:
+            names.popitem(last=False)
 
     def _forget_references(self, account: Account) -> None:
         for digest in account.keys:
