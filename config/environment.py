@@ -157,7 +157,7 @@ GATE_BATCH = _whole(
 GATE_COPIES = _whole(
     "FAREBOX_GATE_COPIES",
     50_000,
-    "Customers whose state a gate process keeps in memory, about 3 kB each.",
+    "Customers whose state a gate process keeps in memory, about 4 kB each.",
     least=1,
 )
 GATE_DEADLINE_MS = _whole(

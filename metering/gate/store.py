@@ -32,7 +32,7 @@ from metering.gate.plans import Plans
 from metering.gate.rows import Member, Origin, encode, ids_of
 from metering.statements import numbered
 
-_ORIGINS_MAX = 200_000  # known at once: some 40 MB
+_ORIGINS_MAX = 100_000  # known at once: 9 MB a connection
 _decode = msgspec.json.decode
 _AWAY = (
     psycopg.OperationalError,
@@ -79,7 +79,7 @@ class Store:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self._plans = Plans()
-        self._origins: set[tuple[int, int]] = set()  # seen to be there, over this connection
+        self._origins: set[int] = set()  # seen to be there, over this connection
         self._books: dict[int, PriceBook] = {}  # prices of active versions, which never change
 
     def twin(self) -> Store:
@@ -161,7 +161,7 @@ class Store:
     ) -> tuple[int, set[int]]:
         """Write a batch; returns the catalogue's version and the customers that were answered."""
         async with self._cursor() as cursor:
-            new = [each for each in origins if (each.c, each.i) not in self._origins]
+            new = [each for each in origins if each.known_as not in self._origins]
             if new:
                 parameters = parameters | {"origins": encode(new).decode()}
                 parts |= {"origins"}
@@ -173,7 +173,7 @@ class Store:
         answered = set(row[1])
         if len(self._origins) > _ORIGINS_MAX:
             self._origins.clear()
-        self._origins.update((each.c, each.i) for each in new if each.c in answered)
+        self._origins.update(each.known_as for each in new if each.c in answered)
         return row[0], answered
 
     @contextlib.asynccontextmanager
