@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ from metering.gate.wire import FAULT, Problem
 
 log = logging.getLogger(__name__)
 LOSSES_BEFORE_LOCK = 3
-EXPIRED_AT_ONCE = 500
+EXPIRED_AT_ONCE = 500  # of a customer
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
 
@@ -310,10 +311,13 @@ class Engine:
             return
         for customer_id in due:
             works[customer_id].forget = True
-        for customer_id, key, allocation in await store.read_expired_holds(
-            due, now=now, most=EXPIRED_AT_ONCE
-        ):
+        expired = await store.read_expired_holds(due, now=now, most=EXPIRED_AT_ONCE)
+        for customer_id, key, allocation in expired:
             expire(works[customer_id], key, allocation)
+        for customer_id, found in Counter(row[0] for row in expired).items():
+            if found >= EXPIRED_AT_ONCE:  # there may be more: its calls wait until all are free
+                waiting, works[customer_id].calls = works[customer_id].calls, []
+                self._lines.put_back(waiting)
 
     def _decide(self, work: Work, counting: Counting) -> None:
         catalogue, found, now = counting.catalogue, counting.found, counting.now

@@ -9,9 +9,11 @@ import pytest
 from django.db import transaction
 
 from accounts.operations.versions import bump
+from metering.gate import engine
 from metering.models import Grant, Hold, UsageEvent
+from tests.metering.gate.books import broken
 from tests.metering.gate.client import Got
-from tests.metering.gate.conftest import World, past
+from tests.metering.gate.conftest import World, entitle, make_customer, past
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,6 +120,34 @@ def test_a_forgotten_hold_frees_itself_when_the_gate_meets_it(world: World) -> N
     assert got.status == 200
     assert world.balance(world.tokens) == (5_000, 0)
     assert Hold.objects.get().state == "expired"
+
+
+@pytest.mark.parametrize("expired", [4, 5, 6])
+def test_more_forgotten_holds_than_one_write_gives_back_are_all_free(
+    world: World, monkeypatch: pytest.MonkeyPatch, expired: int
+) -> None:
+    monkeypatch.setattr(engine, "EXPIRED_AT_ONCE", 2)
+    each = 5_000 // expired
+    hold_ids = [hold(world, each, id_=f"llm-{n}") for n in range(expired)]
+    other = make_customer()
+    entitle(other, world.tokens, included=10)
+    asked = {"meter": "chat.tokens", "mode": "consume"}
+    lapse(hold_ids[0])
+
+    mine, theirs, late, peek = world.gate.together(
+        ("/api/v1/check", {"key": world.key, "id": "next", "quantity": 5_000 - each, **asked}),
+        ("/api/v1/check", {"customer": other.public_id, "id": "n", "quantity": 10, **asked}),
+        (f"/api/v1/holds/{hold_ids[-1]}/settle", {"quantity": each}),
+        ("/api/v1/check", {"key": world.key, "meter": "chat.tokens"}),
+    )
+
+    assert [got.status for got in (mine, theirs, late)] == [200] * 3, (mine.body, late.body)
+    assert late.body["late"] is True
+    assert peek.body["code"] == "quota_exhausted" or peek.status == 200
+    assert world.balance(world.tokens) == (5_000, 0)
+    states = Hold.objects.values_list("state", flat=True)
+    assert sorted(states) == ["expired"] * (expired - 1) + ["settled"]
+    assert broken(world.customer.id, other.id) == []
 
 
 def test_a_settle_after_expiry_still_counts(world: World) -> None:
