@@ -16,7 +16,17 @@ from typing import Any
 from prometheus_client import Counter
 
 from accounts.domain import keys
-from metering.gate import answers, authorize, bodies, endpoints, ingest, metrics, reporting, routing
+from metering.gate import (
+    answers,
+    authorize,
+    bodies,
+    endpoints,
+    ingest,
+    metrics,
+    reporting,
+    routing,
+    strangers,
+)
 from metering.gate.answers import Answer, Header
 from metering.gate.bodies import Bodies, Large
 from metering.gate.calls import Check, Waiter
@@ -26,6 +36,7 @@ from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
 from metering.gate.room import Room
 from metering.gate.store import Unavailable
+from metering.gate.strangers import Strangers
 from metering.gate.wire import FAULT, Problem
 
 Scope = MutableMapping[str, Any]
@@ -60,6 +71,7 @@ class Gate:
         self._make_engine = make_engine
         self._settings = settings
         self._engine: Engine | None = None
+        self._strangers: Strangers  # made with the engine
         self._make_quarantine = make_quarantine
         self._quarantine: Quarantine | None = None
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
@@ -75,6 +87,7 @@ class Gate:
         """End the engine of this process, if one was started."""
         engine, self._engine = self._engine, None
         if engine is not None:
+            await self._strangers.stop()
             await engine.stop()
         if self._quarantine is not None:
             await self._quarantine.close()
@@ -243,15 +256,19 @@ class Gate:
         engine = self._engine
         if engine is None:
             engine = self._engine = self._make_engine()
+            every_s = min(strangers.EVERY_S, self._settings.deadline_s / 2)
+            self._strangers = Strangers(engine.refreshed_catalogue, every_s=every_s)
             self._quarantine = self._make_quarantine()
             engine.start()
         digest = self._digest(header)
         catalogue = engine.catalogue
         if digest not in catalogue.gateways:
             # Perhaps a new key: the batch compares the catalogue's version and reads it again.
+            never_read = catalogue.version < 0
+            look = engine.refreshed_catalogue if never_read else self._strangers.look
             try:
                 async with asyncio.timeout(self._settings.deadline_s):
-                    catalogue = await engine.refreshed_catalogue()
+                    catalogue = await look()
             except TimeoutError as error:
                 raise Unavailable("the catalogue was not read in time") from error
         return engine, digest, catalogue.caller(digest, now=datetime.now(UTC))
