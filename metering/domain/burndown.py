@@ -16,6 +16,7 @@ Each window of the meter takes the whole quantity; only windows longer than an h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -217,6 +218,22 @@ def room(account: Account, terms: Terms, *, at: datetime) -> Room:
     used, held = balance.used, balance.held
     granted = used + held + remaining - overage
     return Room(terms, granted, used, held, overage, remaining, admissible, without_holds, end_at)
+
+
+def left_anew(account: Account, terms: Terms, *, at: datetime) -> int:
+    """What a window that begins then admits while nothing of it is used and no hold is open.
+
+    Of a right that is not unlimited; with what its overage is limited to, and with the grants that
+    can still be burned then.
+    """
+    _, end_at = terms.window_at(at)
+    left = terms.included_until(end_at)
+    if terms.over_is_billed:
+        left += terms.overage_limit or 0
+    if terms.window not in RATE_UNITS:
+        for grant in account.grants.get(terms.meter_id, ()):
+            left += replace(grant, held=0).available_at(at)
+    return left
 
 
 def left_after(before: Room, quantity: int) -> tuple[int, int]:

@@ -2,25 +2,30 @@
 
 It reads a copy of the customer's state and changes nothing. 402 = money or plan, 429 = waiting
 alone cures it, 403 = never for sale or suspended; the codes are the contract's.
+
+Of several things that stand in the way of a call the one is named that is left when the others have
+been waited for: what never ends, then the window that resets last, then open holds. So nobody is
+told to wait for a minute and then hears of a month.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 
 from metering.domain.account import Account
-from metering.domain.burndown import Room, room
+from metering.domain.burndown import Room, left_anew, room
 from metering.domain.readings import Reading, increase
 from metering.domain.spend_limits import limit_reached
 from metering.domain.spending import Curve
-from metering.domain.windows import RATE_UNITS
+from metering.domain.windows import FOREVER, RATE_UNITS
 
 Retry = Literal["never", "after_reset", "after_in_flight"]
+_LASTS: dict[Retry, int] = {"after_in_flight": 0, "after_reset": 1, "never": 2}
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -83,78 +88,131 @@ class Denied:
     max_admissible: int = 0
     resets_at: datetime | None = None
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """When what stands in the way begins anew: its window, or the spend limit's period."""
+        return self.resets_at if self.full is None else self.full.resets_at
+
 
 def decide(
-    account: Account, items: Sequence[Item], *, now: datetime, offers: Sequence[Offer]
+    account: Account,
+    items: Sequence[Item],
+    *,
+    now: datetime,
+    offers: Sequence[Offer],
+    at: datetime | None = None,
 ) -> Allowed | Denied:
-    """Say whether all items together may be had at `now`: all or none.
+    """Say whether all items together may be had: all or none.
 
-    Items name each meter at most once. Nothing is changed.
+    The call counts `at` the time that it names, else `now`; a window that is over by `now` never
+    opens again for it. Items name each meter at most once. Nothing is changed.
     """
+    at = at or now
     first = items[0]
     if account.suspended:
         return Denied("customer_suspended", "never", first)
-    if account.deny_at is not None and now >= account.deny_at:
-        return Denied(account.deny_code, "never", first, _rooms(account, items, now))
+    if account.deny_at is not None and at >= account.deny_at:
+        return Denied(account.deny_code, "never", first, _rooms(account, items, at))
     rooms: list[Room] = []
     value: str | None = None
     for item in items:
         if item.meter_id is None:
             feature = account.features.get(item.name)
-            if feature is None or not feature.active_at(now):
+            if feature is None or not feature.active_at(at):
                 return _missing(account, item, offers)
             value = feature.value
             continue
         measured = [
-            room(account, terms, at=now)
+            room(account, terms, at=at)
             for terms in account.terms.get(item.meter_id, ())
-            if terms.active_at(now)
+            if terms.active_at(at)
         ]
         if not measured:
             return _missing(account, item, offers)
         for each in measured:
             wanted = item.quantity
             if item.reading is not None:
-                wanted = increase(account, item.reading, each.terms, at=now)
+                wanted = increase(account, item.reading, each.terms, at=at)
             if each.admissible is not None and each.admissible < wanted:
-                return _full(account, item, tuple(measured), items, now)
+                return _what_lasts(account, items, at=at, now=now, offers=offers)
         rooms += measured
-    denied = _over_limit(account, items, now) if account.spend_limit is not None else None
+    limit = account.spend_limit
+    denied = None if limit is None else _over_limit(account, items, at=at, now=now)
     return denied or Allowed(tuple(rooms), value)
 
 
-def _over_limit(account: Account, items: Sequence[Item], now: datetime) -> Denied | None:
+def _what_lasts(
+    account: Account,
+    items: Sequence[Item],
+    *,
+    at: datetime,
+    now: datetime,
+    offers: Sequence[Offer],
+) -> Denied:
+    """Of all that stands in the way name what is left when the rest has been waited for.
+
+    What never ends comes before any window, a window before open holds; of equals the first item.
+    """
+    found: list[Denied] = []
+    for item in items:
+        if not _has(account, item, at):
+            return _missing(account, item, offers)  # no time cures it
+        found += _full(account, item, at=at, now=now)
+    if account.spend_limit is not None and (over := _over_limit(account, items, at=at, now=now)):
+        found.append(over)
+    lasting = max(found, key=_lasts)
+    # Where several stand in the way of the item, no more of it is admitted than all of them leave.
+    at_most = min(each.max_admissible for each in found if each.item is lasting.item)
+    return replace(lasting, rooms=_rooms(account, items, at), max_admissible=at_most)
+
+
+def _has(account: Account, item: Item, at: datetime) -> bool:
+    if item.meter_id is None:
+        feature = account.features.get(item.name)
+        return feature is not None and feature.active_at(at)
+    return any(terms.active_at(at) for terms in account.terms.get(item.meter_id, ()))
+
+
+def _lasts(denied: Denied) -> tuple[int, datetime]:
+    """In which order denials end: the greater, the later."""
+    until = denied.ends_at if denied.retry == "after_reset" else None
+    return _LASTS[denied.retry], until or FOREVER
+
+
+def _over_limit(
+    account: Account, items: Sequence[Item], *, at: datetime, now: datetime
+) -> Denied | None:
     """Say what cures it: holds that end, the next billing period, or a higher limit only."""
     wanted = [
-        (item.meter_id, _most(account, item, now)) for item in items if item.meter_id is not None
+        (item.meter_id, _most(account, item, at)) for item in items if item.meter_id is not None
     ]
-    reached = limit_reached(account, wanted, at=now)
+    reached = limit_reached(account, wanted, at=at)
     if reached is None:
         return None
     item = next(each for each in items if each.meter_id == reached.meter_id)
     retry: Retry
     code, retry = "spend_limit_reached", "never"
-    if limit_reached(account.without_holds(), wanted, at=now) is None:
+    if limit_reached(account.without_holds(), wanted, at=at) is None:
         code, retry = "in_flight", "after_in_flight"
-    elif limit_reached(account, wanted, at=reached.resets_at) is None:
+    elif reached.resets_at > now and limit_reached(account, wanted, at=reached.resets_at) is None:
         retry = "after_reset"
     return Denied(
         code,
         retry,
         item,
-        _rooms(account, items, now),
+        _rooms(account, items, at),
         max_admissible=reached.max_admissible,
         resets_at=reached.resets_at,
     )
 
 
-def _most(account: Account, item: Item, now: datetime) -> int:
+def _most(account: Account, item: Item, at: datetime) -> int:
     """What an item adds to the window to which it adds most."""
     reading = item.reading
     if reading is None or item.meter_id is None:
         return item.quantity
     rights = account.terms.get(item.meter_id, ())
-    rises = [increase(account, reading, each, at=now) for each in rights if each.active_at(now)]
+    rises = [increase(account, reading, each, at=at) for each in rights if each.active_at(at)]
     return max(0, *rises)
 
 
@@ -166,33 +224,49 @@ def _missing(account: Account, item: Item, offers: Sequence[Offer]) -> Denied:
     return Denied("not_entitled", "never", item)
 
 
-def _full(
-    account: Account,
-    item: Item,
-    measured: tuple[Room, ...],
-    items: Sequence[Item],
-    now: datetime,
-) -> Denied:
-    """Name the window that stands in the way: the one that admits least, the longest of equals."""
-    limits = [each for each in measured if each.admissible is not None]
-    full = min(limits, key=lambda each: (each.admissible or 0, -_span(each, now)))
-    at_most = full.admissible or 0
-    if item.reading is not None and not isinstance(item.reading.value, str):
-        at_most += full.used  # the reading itself that would do
-    code, retry = _why(item, full)
-    return Denied(code, retry, item, _rooms(account, items, now), full, at_most)
+def _full(account: Account, item: Item, *, at: datetime, now: datetime) -> list[Denied]:
+    """Of an item's windows that do not admit it the one that lasts longest, if there is one.
+
+    Of equals it is the one that admits least, then the one that ends last.
+    """
+    found: list[Denied] = []
+    at_most: list[int] = []
+    for measured in _rooms(account, [item], at):
+        if measured.admissible is None:
+            continue
+        wanted, most = item.quantity, measured.admissible
+        if item.reading is not None:
+            wanted = increase(account, item.reading, measured.terms, at=at)
+            if not isinstance(item.reading.value, str):
+                most += measured.used  # the reading itself that would do
+        at_most.append(most)
+        if measured.admissible < wanted:
+            code, retry = _why(account, item, measured, wanted=wanted, now=now)
+            found.append(Denied(code, retry, item, full=measured))
+    if not found:
+        return []
+    lasting = max(found, key=lambda each: (*_lasts(each), *_tightness(each)))
+    return [replace(lasting, max_admissible=min(at_most))]
 
 
-def _why(item: Item, full: Room) -> tuple[str, Retry]:
+def _tightness(denied: Denied) -> tuple[int, datetime, bool]:
+    full = denied.full
+    assert full is not None
+    return -(full.admissible or 0), full.resets_at, full.terms.window not in RATE_UNITS
+
+
+def _why(
+    account: Account, item: Item, full: Room, *, wanted: int, now: datetime
+) -> tuple[str, Retry]:
     without_holds = full.admissible_without_holds
-    if without_holds is not None and without_holds >= item.quantity:
+    if without_holds is not None and without_holds >= wanted:
         return "in_flight", "after_in_flight"
-    terms = full.terms
-    whole_window = terms.included + ((terms.overage_limit or 0) if terms.over_is_billed else 0)
-    waits = terms.window != "lifetime" and whole_window >= item.quantity
+    terms, ends_at = full.terms, full.resets_at
+    opens = terms.window != "lifetime" and ends_at > now and terms.active_at(ends_at)
+    waits = opens and left_anew(account, terms, at=ends_at) >= item.quantity
     retry: Retry = "after_reset" if waits else "never"
     if terms.window in RATE_UNITS:
-        # A quantity larger than the window itself is not cured by waiting: that is the plan's.
+        # What no such window ever admits is not cured by waiting: that is the plan's.
         return ("rate_exceeded", retry) if waits else ("quota_exhausted", retry)
     if terms.over_is_billed:
         return "spend_limit_reached", retry
@@ -201,15 +275,11 @@ def _why(item: Item, full: Room) -> tuple[str, Retry]:
     return "quota_exhausted", retry
 
 
-def _rooms(account: Account, items: Sequence[Item], now: datetime) -> tuple[Room, ...]:
+def _rooms(account: Account, items: Sequence[Item], at: datetime) -> tuple[Room, ...]:
     return tuple(
-        room(account, terms, at=now)
+        room(account, terms, at=at)
         for item in items
         if item.meter_id is not None
         for terms in account.terms.get(item.meter_id, ())
-        if terms.active_at(now)
+        if terms.active_at(at)
     )
-
-
-def _span(measured: Room, now: datetime) -> timedelta:
-    return measured.resets_at - now

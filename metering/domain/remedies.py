@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from metering.domain.account import Account, Feature, Terms
-from metering.domain.blending import blended_included
+from metering.domain.account import Account
 from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
-from metering.domain.rollover import rolls
-from metering.domain.spend_limits import spent
-from metering.domain.windows import anchored_window
+from metering.domain.upgrades import on_plan
+from metering.domain.waiting import wait
 
 OFFERS_SHOWN = 3
 _PAY = frozenset({"payment_failed", "payment_action_required", "subscription_inactive"})
@@ -52,49 +50,45 @@ def remedies(
     *,
     now: datetime,
     offers: Sequence[Offer],
+    at: datetime | None = None,
+    closed: Collection[str] = (),
 ) -> list[Remedy]:
-    """List the remedies of a denial, the surest first; empty where only the operator can help."""
+    """List the remedies of a denial, the surest first; empty where only the operator can help.
+
+    `now`, `at` as they were decided on; `closed`: holds of the copy that are given back already.
+    """
+    at = at or now
     found: list[Remedy] = []
     code = denied.code
+
+    def admits(then: Account) -> bool:
+        return isinstance(decide(then, items, now=now, at=at, offers=()), Allowed)
+
+    paid = dataclasses.replace(account, deny_code="", deny_at=None)
     if code in _PAY and account.invoice_url:
-        found.append(Remedy("pay_invoice", _if_paid(account, items, now), path=account.invoice_url))
+        found.append(Remedy("pay_invoice", admits(paid), path=account.invoice_url))
     if code in _CARD:
-        would = _if_paid(account, items, now)
-        found.append(Remedy("update_payment_method", would, path="/portal/payment-method"))
+        found.append(Remedy("update_payment_method", admits(paid), path="/portal/payment-method"))
     if code in _BUY:
-        found += _upgrades(account, items, now, offers)
+        ways = [
+            Remedy(
+                "upgrade",
+                admits(on_plan(account, offer, now=now, at=at)),
+                plan=offer.plan_key,
+                path=f"/portal/plans/{offer.plan_key}",
+            )
+            for offer in offers
+            if offer.plan_key != account.plan_key and all(map(offer.sells, items))
+        ]
+        found += ([each for each in ways if each.would_admit] or ways)[:OFFERS_SHOWN]
     if code == "spend_limit_reached":
-        would = _admits(_without_cap(account, denied.item), items, now)
+        would = admits(_without_cap(account, denied.item))
         found.append(Remedy("raise_spend_limit", would, path=_limits_page(account, denied)))
-    resets_at = denied.full.resets_at if denied.full is not None else denied.resets_at
-    if denied.retry == "after_reset" and resets_at is not None:
-        found.append(Remedy("wait", _admits(account, items, resets_at), at=resets_at))
-    elif denied.retry == "after_in_flight":
-        would = _admits(account.without_holds(), items, now)
-        found.append(Remedy("wait", would, at=account.next_expiry_at))
+    waits = wait(account, denied, items, at=at, now=now, closed=closed)
+    if waits is not None:
+        until, would = waits
+        found.append(Remedy("wait", would, at=until))
     return sorted(found, key=lambda remedy: not remedy.would_admit)
-
-
-def _upgrades(
-    account: Account, items: Sequence[Item], now: datetime, offers: Sequence[Offer]
-) -> list[Remedy]:
-    found = []
-    for offer in offers:
-        if offer.plan_key == account.plan_key or not all(offer.sells(item) for item in items):
-            continue
-        would = _admits(_on(account, offer, now), items, now)
-        path = f"/portal/plans/{offer.plan_key}"
-        found.append(Remedy("upgrade", would, plan=offer.plan_key, path=path))
-    helpful = [remedy for remedy in found if remedy.would_admit]
-    return (helpful or found)[:OFFERS_SHOWN]
-
-
-def _if_paid(account: Account, items: Sequence[Item], now: datetime) -> bool:
-    return _admits(dataclasses.replace(account, deny_code="", deny_at=None), items, now)
-
-
-def _admits(account: Account, items: Sequence[Item], at: datetime) -> bool:
-    return isinstance(decide(account, items, now=at, offers=()), Allowed)
 
 
 def _without_cap(account: Account, item: Item) -> Account:
@@ -117,55 +111,3 @@ def _limits_page(account: Account, denied: Denied) -> str | None:
     if denied.full is not None or account.spend_limit is None:
         return "/portal"
     return "/portal/spend-limit" if account.spend_limit.set_by == "customer" else None
-
-
-def _on(account: Account, offer: Offer, now: datetime) -> Account:
-    """The account as it would stand on another plan: the same usage, the other terms."""
-    terms: dict[int, list[Terms]] = {}
-    for meter_id, offered in offer.meters.items():
-        same = next(
-            (each for each in account.terms.get(meter_id, ()) if each.window == offered.window),
-            None,
-        )
-        anchor_at = now if same is None else same.anchor_at
-        window = anchored_window(anchor_at, unit=offered.window, at=now)
-        blended = offered.included
-        if same is not None and not same.unlimited and rolls(offered.window):
-            blended = blended_included(
-                same.included_until(window[1]),
-                old=same.included,
-                new=offered.included,
-                window=window,
-                at=now,
-            )
-        terms[meter_id] = [
-            Terms(
-                meter_id=meter_id,
-                window=offered.window,
-                anchor_at=anchor_at,
-                included=offered.included,
-                blended=blended,
-                blended_until=window[1],
-                unlimited=offered.unlimited,
-                over_is_billed=offered.over_is_billed,
-                overage_limit=offered.overage_limit,
-                starts_at=now,
-                ends_at=None,
-                curve=offered.curve if account.spend_limit is not None else None,
-            )
-        ]
-    features = {key: Feature(key, value, now, None) for key, value in offer.features.items()}
-    there = dataclasses.replace(
-        account, sold=True, deny_code="", deny_at=None, terms=terms, features=features
-    )
-    if account.spend_limit is None:
-        return there
-    # What was spent stays spent; from here on the other plan's prices count.
-    limit = account.spend_limit
-    start_at, _ = limit.period(now)
-    if limit.since != start_at:
-        limit = dataclasses.replace(limit, since=start_at, carried=0, before=None)
-    there.spend_limit = dataclasses.replace(limit, carried=0)
-    carried = spent(account, at=now) - spent(there, at=now)
-    there.spend_limit = dataclasses.replace(limit, carried=carried)
-    return there

@@ -60,11 +60,12 @@ def decide_check(
         raise
     if key is None:
         return _peek(call, work, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
-    decision = decide(account, items, now=at, offers=catalogue.offers_in(account.currency))
+    offers = catalogue.offers_in(account.currency)
+    decision = decide(account, items, now=now, at=at, offers=offers)
     if isinstance(decision, Denied):
         # A repeat of what was admitted is no new call: the write finds out, and it is replayed.
         work.new_ids.append(key)
-        return deny(call, work, decision, items, catalogue=catalogue, now=now, bounds=bounds)
+        return deny(call, work, decision, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
     if body.mode == "hold":
         told = _hold(call, work, items, print_, key_id, catalogue=catalogue, now=now)
     else:
@@ -250,9 +251,10 @@ def _peek(
     bounds: Bounds,
 ) -> Answer | Admitted:
     account = work.account
-    decision = decide(account, items, now=at, offers=catalogue.offers_in(account.currency))
+    offers = catalogue.offers_in(account.currency)
+    decision = decide(account, items, now=now, at=at, offers=offers)
     if isinstance(decision, Denied):
-        return deny(call, work, decision, items, catalogue=catalogue, now=now, bounds=bounds)
+        return deny(call, work, decision, items, catalogue=catalogue, at=at, now=now, bounds=bounds)
     balances = [
         answers.balance_told(each, catalogue.meters_by_id[each.terms.meter_id].key)
         for each in decision.rooms
@@ -291,6 +293,7 @@ def deny(
     items: Sequence[Item],
     *,
     catalogue: Catalogue,
+    at: datetime,
     now: datetime,
     bounds: Bounds,
 ) -> Answer:
@@ -302,9 +305,9 @@ def deny(
         "denial", denied.item.name, denied.code, str(api_key_id), now.strftime("%Y%m%d%H%M")
     )
     decision = answers.owned("dec", account.customer_id, key)
-    ways_out = remedies(
-        account, denied, items, now=now, offers=catalogue.offers_in(account.currency)
-    )
+    offers = catalogue.offers_in(account.currency)
+    closed = work.rare.closings  # in this very batch: the copy still knows them
+    ways_out = remedies(account, denied, items, now=now, at=at, offers=offers, closed=closed)
     answer = answers.denial(
         account,
         denied,

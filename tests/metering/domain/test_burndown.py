@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.domain.account import Account, Grant, Terms
+from metering.domain.account import Account, Grant, HoldState, Terms
 from metering.domain.burndown import Deltas, burning_order, give_back, left_after, room, take, use
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
@@ -60,6 +60,25 @@ def account(*limits: Terms, grants: tuple[Grant, ...] = ()) -> Account:
 def burn(of: Account, quantity: int, *, hold: bool = False, at: datetime = NOW) -> dict[str, Any]:
     """Take and return the allocation."""
     return take(of, Deltas(), meter_id=METER, quantity=quantity, at=at, hold=hold)
+
+
+def hold(of: Account, quantity: int, expires_at: datetime) -> None:
+    """Hold some until then, as the copy of the gate that opened the hold knows it."""
+    kept = HoldState(
+        state="open",
+        items={str(METER): quantity},
+        allocation={str(METER): burn(of, quantity, hold=True)},
+        properties=None,
+        opened_at=NOW,
+        expires_at=expires_at,
+        source="edge-1",
+        external_id=f"hold {len(of.holds)}",
+        fingerprint=1,
+        answer="",
+        api_key_id=None,
+    )
+    of.know_hold(kept.external_id, kept)
+    of.next_expiry_at = min(expires_at, of.next_expiry_at or expires_at)
 
 
 def test_included_goes_first_then_grants_in_order_then_overage() -> None:

@@ -83,16 +83,22 @@ def test_only_holds_in_the_way() -> None:
     assert isinstance(denied, Denied)
     assert (denied.code, denied.retry) == ("in_flight", "after_in_flight")
     (wait,) = remedies(of, denied, ONE, now=NOW, offers=())
-    assert (wait.action, wait.at) == ("wait", of.next_expiry_at)
+    # How much ends then is not known, so nothing is promised.
+    assert (wait.action, wait.at, wait.would_admit) == ("wait", of.next_expiry_at, False)
 
 
-def test_the_tightest_window_is_named() -> None:
+def test_what_is_left_when_the_rest_was_waited_for_is_named() -> None:
     of = account(terms(), terms(window="day", included=5))
     burn(of, 5)
     denied = ask(of)
     assert isinstance(denied, Denied)
     assert denied.full is not None
     assert (denied.full.terms.window, denied.max_admissible) == ("day", 0)
+    burn(of, 91)
+    denied = ask(of, 5)
+    assert isinstance(denied, Denied)
+    assert denied.full is not None
+    assert (denied.full.terms.window, denied.max_admissible) == ("month", 0)
 
 
 def test_what_is_missing() -> None:

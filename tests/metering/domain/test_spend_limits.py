@@ -19,7 +19,7 @@ from metering.domain.remedies import remedies
 from metering.domain.spend_limits import limit_reached, spent
 from metering.domain.spending import Curve, SpendLimit, Step
 from tests.metering.domain.strategies import CENT, curves
-from tests.metering.domain.test_burndown import METER, NOW, START, account, burn, grant, terms
+from tests.metering.domain.test_burndown import METER, NOW, START, account, burn, grant, hold, terms
 
 OTHER = 8
 DECEMBER = START.replace(month=12)
@@ -93,6 +93,10 @@ class TestByHand:
         assert isinstance(denied, Denied)
         assert (denied.code, denied.retry) == ("in_flight", "after_in_flight")
         of.next_expiry_at = NOW + DAY
+        (wait,) = remedies(of, denied, [Item("calls", METER, 11)], now=NOW, offers=())
+        assert (wait.action, wait.would_admit, wait.at) == ("wait", False, NOW + DAY)
+        of = limited()
+        hold(of, 10, NOW + DAY)
         (wait,) = remedies(of, denied, [Item("calls", METER, 11)], now=NOW, offers=())
         assert (wait.action, wait.would_admit, wait.at) == ("wait", True, NOW + DAY)
 

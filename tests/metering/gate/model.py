@@ -6,8 +6,9 @@ paid for it, and every number of an answer is a sum over that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CALLS, TOKENS = "api.calls", "chat.tokens"
@@ -51,6 +52,8 @@ class Refusal:
     code: str
     retry: str = "never"
     max_admissible: int = 0
+    lasts: float = math.inf  # days, roughly; 0 = as long as open holds
+    meter: str = ""
 
     @property
     def status(self) -> int:
@@ -127,11 +130,13 @@ class MeterModel:
         """Why this quantity may not be had now; None = it may."""
         if self.plan is None:
             return Refusal("not_entitled")
-        refusals = [each for each in (self._month(quantity), self._hour(quantity)) if each]
-        # The window that admits least is named; of equals the longer.
-        if any(each.max_admissible < quantity for each in refusals):
-            return min(refusals, key=lambda each: each.max_admissible)
-        return None
+        limits = [each for each in (self._month(quantity), self._hour(quantity)) if each]
+        full = [each for each in limits if each.max_admissible < quantity]
+        if not full:
+            return None
+        # The one that lasts longest is named; of equals the one that admits less, then the month.
+        named = max(full, key=lambda each: (each.lasts, -each.max_admissible))
+        return replace(named, max_admissible=min(each.max_admissible for each in limits))
 
     def _month(self, quantity: int) -> Refusal | None:
         plan = self.plan
@@ -146,11 +151,16 @@ class MeterModel:
         alive = [key for key, given in self.grants.items() if not given.gone]
         returned = sum(each.burned.get(key, 0) for each in open_ for key in alive)
         if max(left + back + cap, 0) + spare + returned >= quantity:
-            return Refusal("in_flight", "after_in_flight", most)
-        retry = "after_reset" if plan.included + cap >= quantity else "never"
+            return Refusal("in_flight", "after_in_flight", most, 0)
+        # Grants that have no end are there next month too; the others are over by then.
+        endless = [key for key in alive if self.grants[key].order[1] == math.inf]
+        kept = sum(self.left(key) + sum(c.burned.get(key, 0) for c in open_) for key in endless)
+        fits = plan.included + cap + kept >= quantity
+        retry, lasts = ("after_reset", 30) if fits else ("never", math.inf)
         if plan.billed:
-            return Refusal("spend_limit_reached", retry, most)
-        return Refusal("quota_exhausted" if plan.included else "credits_exhausted", retry, most)
+            return Refusal("spend_limit_reached", retry, most, lasts)
+        code = "quota_exhausted" if plan.included else "credits_exhausted"
+        return Refusal(code, retry, most, lasts)
 
     def _hour(self, quantity: int) -> Refusal | None:
         assert self.plan is not None
@@ -160,9 +170,9 @@ class MeterModel:
         held = sum(each.quantity for each in self.charges if each.held and each.in_hour)
         most = max(self.plan.hourly - used - held, 0)
         if self.plan.hourly - used >= quantity:
-            return Refusal("in_flight", "after_in_flight", most)
+            return Refusal("in_flight", "after_in_flight", most, 0)
         if self.plan.hourly >= quantity:
-            return Refusal("rate_exceeded", "after_reset", most)
+            return Refusal("rate_exceeded", "after_reset", most, 1 / 24)
         return Refusal("quota_exhausted", "never", most)
 
 
@@ -201,11 +211,16 @@ class CustomerModel:
     holds: list[HoldModel] = field(default_factory=list)
 
     def refuse(self, wanted: Mapping[str, int]) -> Refusal | None:
-        """All items or none: the first that may not be had is named."""
+        """All items or none: the one is named that lasts longest, of equals the first."""
         if self.deny:
-            return Refusal("payment_failed")
-        refusals = (self.meters[meter].refuse(quantity) for meter, quantity in wanted.items())
-        return next((each for each in refusals if each is not None), None)
+            return Refusal("payment_failed", meter=next(iter(wanted)))
+        found = [
+            replace(refusal, meter=meter)
+            for meter, quantity in wanted.items()
+            if (refusal := self.meters[meter].refuse(quantity)) is not None
+        ]
+        missing = [each for each in found if each.code == "not_entitled"]
+        return max(missing or found, key=lambda each: each.lasts, default=None)
 
     def sums(self, wanted: Mapping[str, int]) -> list[dict[str, Any]]:
         """The balances of some meters."""

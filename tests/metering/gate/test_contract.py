@@ -229,21 +229,6 @@ def test_an_admitted_call_can_be_looked_up(world: World, mode: str) -> None:
     assert looked.status_code == 404  # a look that was admitted leaves nothing
 
 
-def test_a_remedy_that_does_not_help_says_so(world: World) -> None:
-    # The hour is full, but so is the month: waiting for the next hour admits nothing.
-    entitle(world.customer, world.calls, included=5, window="hour", anchor_at=past(60))
-    only = Entitlement.objects.filter(customer_id=world.customer.id, meter=world.calls)
-    with transaction.atomic():
-        bump(world.customer.id)
-        only.filter(window="month").update(included=8)
-    ask_for(world, id="a", quantity=4)
-    got = ask_for(world, quantity=5)
-    assert (got.body["code"], got.body["max_admissible"]) == ("rate_exceeded", 1)
-    assert [(each["action"], each["would_admit"]) for each in got.body["remedies"]] == [
-        ("wait", False)
-    ]
-
-
 def test_sixteen_items_are_denied_in_less_than_four_kilobytes(world: World) -> None:
     with transaction.atomic():
         bump_catalogue()

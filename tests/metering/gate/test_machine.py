@@ -90,13 +90,12 @@ class Machine(RuleBasedStateMachine):
             return
         refusal = model.refuse(wanted)
         if refusal is not None:
-            first = next(m for m, n in wanted.items() if model.deny or model.meters[m].refuse(n))
             expected = {
                 "code": refusal.code,
                 "retry": refusal.retry,
                 "max_admissible": refusal.max_admissible,
-                "requested": wanted[first],
-                "meter": first,
+                "requested": wanted[refusal.meter],
+                "meter": refusal.meter,
             }
             assert got.status == refusal.status, got.body
             assert {name: got.body[name] for name in expected} == expected

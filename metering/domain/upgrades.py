@@ -1,0 +1,68 @@
+"""A customer as it would stand on another plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from metering.domain.account import Account, Feature, Terms
+from metering.domain.blending import blended_included
+from metering.domain.decisions import Offer
+from metering.domain.rollover import rolls
+from metering.domain.spend_limits import spent
+from metering.domain.windows import anchored_window
+
+
+def on_plan(account: Account, offer: Offer, *, now: datetime, at: datetime) -> Account:
+    """The account with the plan from `now` on: the same usage, the other terms.
+
+    They count for a call of an earlier time `at` as well, as those of a plan do that is changed.
+    """
+    terms: dict[int, list[Terms]] = {}
+    for meter_id, offered in offer.meters.items():
+        same = next(
+            (each for each in account.terms.get(meter_id, ()) if each.window == offered.window),
+            None,
+        )
+        anchor_at = now if same is None else same.anchor_at
+        window = anchored_window(anchor_at, unit=offered.window, at=now)
+        blended = offered.included
+        if same is not None and not same.unlimited and rolls(offered.window):
+            blended = blended_included(
+                same.included_until(window[1]),
+                old=same.included,
+                new=offered.included,
+                window=window,
+                at=now,
+            )
+        terms[meter_id] = [
+            Terms(
+                meter_id=meter_id,
+                window=offered.window,
+                anchor_at=anchor_at,
+                included=offered.included,
+                blended=blended,
+                blended_until=window[1],
+                unlimited=offered.unlimited,
+                over_is_billed=offered.over_is_billed,
+                overage_limit=offered.overage_limit,
+                starts_at=min(now, at),
+                ends_at=None,
+                curve=offered.curve if account.spend_limit is not None else None,
+            )
+        ]
+    features = {key: Feature(key, value, now, None) for key, value in offer.features.items()}
+    there = dataclasses.replace(
+        account, sold=True, deny_code="", deny_at=None, terms=terms, features=features
+    )
+    if account.spend_limit is None:
+        return there
+    # What was spent stays spent; from here on the other plan's prices count.
+    limit = account.spend_limit
+    start_at, _ = limit.period(now)
+    if limit.since != start_at:
+        limit = dataclasses.replace(limit, since=start_at, carried=0, before=None)
+    there.spend_limit = dataclasses.replace(limit, carried=0)
+    carried = spent(account, at=now) - spent(there, at=now)
+    there.spend_limit = dataclasses.replace(limit, carried=carried)
+    return there
