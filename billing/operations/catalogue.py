@@ -190,24 +190,29 @@ def _retire(plan: Plan, *, now: datetime) -> None:
 
 
 def _offer(version: PlanVersion) -> dict[str, Any]:
-    # Of several windows of a meter the longest is what a remedy speaks of.
+    """What metering.models.Offer keeps of a version: of a meter the longest window first."""
     rights = sorted(
         version.entitlements.order_by("id"), key=lambda right: right.window in RATE_UNITS
     )
-    rights.reverse()
+    meters: dict[str, dict[str, Any]] = {}
+    for right in rights:
+        if right.meter_id is None:
+            continue
+        terms: dict[str, Any] = {
+            "included": right.included,
+            "unlimited": right.unlimited,
+            "over": right.over,
+            "overage_limit": right.overage_limit,
+            "window": window_unit(right, version=version),
+        }
+        if right.price:
+            terms["curve"] = curve(parse_price(right.price)).to_json()
+        longest = meters.setdefault(str(right.meter_id), terms)
+        if longest is not terms:
+            longest.setdefault("also", []).append(terms)
     return {
-        "meters": {
-            str(right.meter_id): {
-                "included": right.included,
-                "unlimited": right.unlimited,
-                "over": right.over,
-                "overage_limit": right.overage_limit,
-                "window": window_unit(right, version=version),
-            }
-            | ({"curve": curve(parse_price(right.price)).to_json()} if right.price else {})
-            for right in rights
-            if right.meter_id is not None
-        },
+        "period": version.interval,
+        "meters": meters,
         "features": {
             right.feature: right.value if right.kind == "static" else None
             for right in rights

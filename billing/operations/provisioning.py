@@ -22,7 +22,7 @@ from billing.domain.subscriptions import (
     SubscriptionStatus,
 )
 from billing.domain.trials import TrialOutcome
-from billing.models import PlanEntitlement, Subscription
+from billing.models import Override, PlanEntitlement, Subscription
 from billing.queries.customer_terms import overrides_at, rights_with
 from billing.queries.dunning import UnpaidInvoice, oldest_failed
 from billing.queries.included import blended_of, window_unit
@@ -31,8 +31,10 @@ from billing.queries.peers import Peers
 from billing.queries.spans import span_at
 from billing.queries.spend_limits import gate_limit, limits_spending
 from billing.queries.trials import after_trial
+from metering.domain.agreed import Agreed
 from metering.operations.entitling import Right, StandingTerms, entitle
 
+_UNTOLD = frozenset({"price", "rollover"})
 _OWING = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.UNPAID)
 
 
@@ -129,7 +131,16 @@ def standing_terms(
         deny_at=now if found.code else found.good_until,
         invoice_url=failed.url if failed else "",
         spend_limit=gate_limit(subscription, now=now),
+        agreed=[_agreed(each) for each in overrides_at(subscription.customer_id, at=now)],
     )
+
+
+def _agreed(each: Override) -> Agreed:
+    """An override as the gate keeps it: with the curve of its price, which metering cannot make."""
+    terms = {name: value for name, value in each.terms.items() if name not in _UNTOLD}
+    if each.terms.get("price"):
+        terms["curve"] = curve(parse_price(each.terms["price"])).to_json()
+    return Agreed(each.meter_id, each.feature, each.denied, terms)
 
 
 def _needs_payment_method(subscription: Subscription) -> bool:

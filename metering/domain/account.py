@@ -7,7 +7,7 @@ copy in memory; a copy whose write was refused is thrown away and read again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -164,6 +164,7 @@ class Account:
     holds: dict[str, HoldState] = field(default_factory=dict)
     balances_since: datetime | None = None  # windows that ended before were not read
     spend_limit: SpendLimit | None = None  # almost nobody has one
+    agreed: Sequence[Mapping[str, Any]] = ()  # as metering.domain.agreed writes it; for remedies
     # Of unique meters: members known to be counted in a window. Those of a call are looked up
     # before it is decided, so that what is not here was not seen.
     members: dict[BalanceKey, set[str]] = field(default_factory=dict)

@@ -39,7 +39,7 @@ class Item(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OfferTerms:
-    """What a plan that is on sale would give of one meter."""
+    """What a plan that is on sale would give of one meter in one of its windows."""
 
     window: str
     included: int
@@ -55,8 +55,9 @@ class Offer:
 
     plan_key: str
     plan_name: str
-    meters: Mapping[int, OfferTerms]
+    meters: Mapping[int, Sequence[OfferTerms]]
     features: Mapping[str, str | None]
+    period: str = "month"  # the plan's own
 
     def sells(self, item: Item) -> bool:
         """Whether the plan has the thing at all."""

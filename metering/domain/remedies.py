@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from metering.domain.account import Account
+from metering.domain.agreed import Agreed, with_agreed
 from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
 from metering.domain.upgrades import on_plan
 from metering.domain.waiting import wait
@@ -70,6 +71,7 @@ def remedies(
     if code in _CARD:
         found.append(Remedy("update_payment_method", admits(paid), path="/portal/payment-method"))
     if code in _BUY:
+        agreed = [Agreed.from_json(each) for each in account.agreed]
         ways = [
             Remedy(
                 "upgrade",
@@ -77,7 +79,7 @@ def remedies(
                 plan=offer.plan_key,
                 path=f"/portal/plans/{offer.plan_key}",
             )
-            for offer in offers
+            for offer in (with_agreed(each, agreed) for each in offers)
             if offer.plan_key != account.plan_key and all(map(offer.sells, items))
         ]
         found += ([each for each in ways if each.would_admit] or ways)[:OFFERS_SHOWN]

@@ -188,15 +188,20 @@ def _offer(stored: Mapping[str, Any]) -> Offer:
         plan_key=stored["plan_key"],
         plan_name=stored["plan_name"],
         meters={
-            int(meter_id): OfferTerms(
-                window=each["window"],
-                included=each["included"],
-                unlimited=each["unlimited"],
-                over_is_billed=each["over"] == "bill",
-                overage_limit=each["overage_limit"],
-                curve=Curve.from_json(each["curve"]) if each.get("curve") else None,
-            )
-            for meter_id, each in terms.get("meters", {}).items()
+            int(meter_id): tuple(map(_offered, [longest, *longest.get("also", ())]))
+            for meter_id, longest in terms.get("meters", {}).items()
         },
         features=dict(terms.get("features", {})),
+        period=terms.get("period", "month"),
+    )
+
+
+def _offered(stored: Mapping[str, Any]) -> OfferTerms:
+    return OfferTerms(
+        window=stored["window"],
+        included=stored["included"],
+        unlimited=stored["unlimited"],
+        over_is_billed=stored["over"] == "bill",
+        overage_limit=stored["overage_limit"],
+        curve=Curve.from_json(stored["curve"]) if stored.get("curve") else None,
     )

@@ -287,7 +287,7 @@ def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
 def _account(row: Sequence[Any], since: datetime) -> Account:
     (id_, version, external_id, suspended, sold, plan_key, plan_name, deny_code, deny_at,
      invoice_url, rights, grants, balances, keys, next_expiry_at, spend_limit,
-     currency) = row  # fmt: skip
+     currency, agreed) = row  # fmt: skip
     account = Account(
         customer_id=id_,
         version=version,
@@ -303,6 +303,7 @@ def _account(row: Sequence[Any], since: datetime) -> Account:
         next_expiry_at=moment(next_expiry_at),
         balances_since=since,
         spend_limit=SpendLimit.from_json(_decode(spend_limit)) if spend_limit else None,
+        agreed=_decode(agreed) if agreed else (),
     )
     for right in _decode(rights or "[]"):
         _add_right(account, right)

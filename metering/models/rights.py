@@ -32,7 +32,8 @@ class Standing(models.Model):
 
     From `deny_at` on every check is denied with `deny_code` (a 402 code of the contract);
     null means the customer is in good standing. `spend_limit`: how much overage may cost in a
-    billing period, as metering.domain.spending.SpendLimit writes it; null for no limit.
+    billing period, as metering.domain.spending.SpendLimit writes it; null for no limit. `agreed`:
+    what holds on any plan, a list as metering.domain.agreed.Agreed writes it; null for nothing.
     """
 
     customer = models.OneToOneField(Customer, on_delete=models.CASCADE, primary_key=True)
@@ -42,6 +43,7 @@ class Standing(models.Model):
     deny_at = models.DateTimeField(null=True, blank=True)
     invoice_url = models.CharField(max_length=1000, blank=True)  # where an unpaid one can be paid
     spend_limit = models.JSONField(null=True, blank=True)
+    agreed = models.JSONField(null=True, blank=True)
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -250,8 +252,10 @@ class Balance(models.Model):
 class Offer(models.Model):
     """What a plan that is on sale would allow, as billing published it; for remedies.
 
-    `terms`: {"meters": {"<meter id>": {"included", "unlimited", "over", "overage_limit",
-    "window"}}, "features": {"<key>": "<value>"}}. Guarded by the catalogue's version.
+    `terms`: {"period": "month", "meters": {"<meter id>": {"included", "unlimited", "over",
+    "overage_limit", "window"}}, "features": {"<key>": "<value>"}}. "curve" is where overage has a
+    price, and "also" has the same of the meter's further windows. Guarded by the catalogue's
+    version.
     """
 
     plan_key = models.CharField(max_length=100)

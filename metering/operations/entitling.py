@@ -10,6 +10,7 @@ from typing import Any, Literal
 from django.db import transaction
 
 from accounts.operations.versions import bump, bump_catalogue
+from metering.domain.agreed import Agreed
 from metering.domain.meters import Aggregation
 from metering.domain.rollover import rolls
 from metering.domain.spending import Curve, SpendLimit
@@ -60,7 +61,8 @@ class Right:
 class StandingTerms:
     """What billing says of a customer; from `deny_at` on every check is denied with `deny_code`.
 
-    `spend_limit`: how much overage may cost, by the curves of the rights.
+    `spend_limit`: how much overage may cost, by the curves of the rights. `agreed`: what of the
+    rights holds on any plan.
     """
 
     plan_key: str = ""
@@ -69,6 +71,7 @@ class StandingTerms:
     deny_at: datetime | None = None
     invoice_url: str = ""
     spend_limit: SpendLimit | None = None
+    agreed: Sequence[Agreed] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def entitle(
                 "deny_at": standing.deny_at,
                 "invoice_url": standing.invoice_url,
                 "spend_limit": standing.spend_limit and standing.spend_limit.to_json(),
+                "agreed": [each.to_json() for each in standing.agreed] or None,
                 "updated_at": now,
             },
         )

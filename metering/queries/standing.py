@@ -44,6 +44,7 @@ def account_of(customer_id: int, *, now: datetime) -> Account:
         account.invoice_url = standing.invoice_url
         if standing.spend_limit is not None:
             account.spend_limit = SpendLimit.from_json(standing.spend_limit)
+        account.agreed = standing.agreed or ()
     _add_rights(account, now=now)
     since = now
     if account.spend_limit is not None:  # what is over of the billing period counts with it

@@ -60,10 +60,11 @@ SELECT c.id,
           FROM metering_hold AS h
          WHERE h.customer_id = v.customer_id AND h.state = 'open') AS next_expiry_at,
        s.spend_limit::text,
-       c.currency
+       c.currency,
+       s.agreed::text
   FROM wanted AS w
   JOIN accounts_customer AS c ON c.id = w.customer_id AND c.erased_at IS NULL
   JOIN accounts_customerversion AS v ON v.customer_id = w.customer_id
-  LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit,
+  LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit, agreed,
                     ('3 days 1 ' || (spend_limit ->> 'window'))::interval AS spend_period
                FROM metering_standing) AS s ON s.customer_id = v.customer_id

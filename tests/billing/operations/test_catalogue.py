@@ -63,7 +63,7 @@ def test_plan_of_the_contract_is_kept_whole(meter: Meter) -> None:
     }
 
 
-def test_offer_speaks_of_the_longest_window_and_of_features(meter: Meter) -> None:
+def test_offer_speaks_of_all_windows_the_longest_first_and_of_features(meter: Meter) -> None:
     a_plan(
         calls(meter, included=500, price=None),
         {"meter": meter.key, "type": "metered", "included": 9, "window": "minute"},
@@ -77,6 +77,7 @@ def test_offer_speaks_of_the_longest_window_and_of_features(meter: Meter) -> Non
     offer = Offer.objects.get()
     assert (offer.plan_key, offer.rank) == ("starter", 5_214)
     assert offer.terms == {
+        "period": "week",
         "meters": {
             str(meter.id): {
                 "included": 500,
@@ -84,6 +85,15 @@ def test_offer_speaks_of_the_longest_window_and_of_features(meter: Meter) -> Non
                 "over": "deny",
                 "overage_limit": None,
                 "window": "week",
+                "also": [
+                    {
+                        "included": 9,
+                        "unlimited": False,
+                        "over": "deny",
+                        "overage_limit": None,
+                        "window": "minute",
+                    }
+                ],
             }
         },
         "features": {"sso": None, "region": "eu"},

@@ -27,7 +27,7 @@ def offer(key: str = "pro", included: int = 1_000, **fields: Any) -> Offer:
         "over_is_billed": False,
         "overage_limit": None,
     }
-    return Offer(key, key.title(), {METER: OfferTerms(**(given_fields | fields))}, {"sso": None})
+    return Offer(key, key.title(), {METER: [OfferTerms(**(given_fields | fields))]}, {"sso": None})
 
 
 def ask(of: Account, quantity: int = 1, *offers: Offer) -> Allowed | Denied:

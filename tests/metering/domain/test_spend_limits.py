@@ -316,7 +316,7 @@ class TestRemedies:
         of = limited()
         burn(of, 15)
         more = OfferTerms("month", included, False, True, None, curve=CENT_EACH)
-        ways = self.ways(of, 1, Offer("pro", "Pro", {METER: more}, {}))
+        ways = self.ways(of, 1, Offer("pro", "Pro", {METER: [more]}, {}))
         assert ways["upgrade"] == (helps, "/portal/plans/pro")
 
     def test_an_upgrade_is_judged_in_the_period_that_holds(self) -> None:
@@ -324,4 +324,4 @@ class TestRemedies:
         burn(of, 15)
         of.spend_limit = limit(10, since=START - 30 * DAY, carried=10_000)
         more = OfferTerms("month", 28, False, True, None, curve=CENT_EACH)
-        assert self.ways(of, 1, Offer("pro", "Pro", {METER: more}, {}))["upgrade"][0]
+        assert self.ways(of, 1, Offer("pro", "Pro", {METER: [more]}, {}))["upgrade"][0]

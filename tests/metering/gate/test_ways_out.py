@@ -9,7 +9,7 @@ from accounts.models import Customer
 from accounts.operations.versions import bump, bump_catalogue
 from metering.models import Meter, Offer
 from tests.metering.gate.client import BASE_URL
-from tests.metering.gate.conftest import World, past
+from tests.metering.gate.conftest import World, change, entitle, past
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,3 +79,28 @@ def test_an_upgrade_that_would_admit_comes_with_the_denial(world: World) -> None
 
     upgrades = [each for each in got.body["remedies"] if each["action"] == "upgrade"]
     assert [(each["plan"], each["would_admit"]) for each in upgrades] == [("pro", True)]
+
+
+def test_all_windows_of_a_plan_count_and_what_was_agreed_with_the_customer(world: World) -> None:
+    entitle(world.customer, world.calls, included=10, window="hour", anchor_at=past(60))
+    with transaction.atomic():
+        terms = {"unlimited": False, "over": "deny", "overage_limit": None}
+        month = {**terms, "included": 10_000, "window": "month"}
+        month["also"] = [{**terms, "included": 10, "window": "hour"}]
+        meters = {str(world.calls.id): month}
+        Offer.objects.create(plan_key="pro", plan_name="Pro", terms={"meters": meters})
+        bump_catalogue()
+    world.check(mode="consume", id="all", quantity=10)
+
+    def upgrade() -> bool:
+        got = world.check(mode="consume", id="one more")
+        assert (got.status, got.body["code"]) == (429, "rate_exceeded")
+        ways = {each["action"]: each["would_admit"] for each in got.body["remedies"]}
+        assert ways["wait"] is True
+        return bool(ways["upgrade"])
+
+    assert upgrade() is False
+    # Billing would tell the right itself with it; without that only the other plan's is otherwise.
+    agreed = {"feature": "", "denied": False, "terms": {"included": 11, "window": "hour"}}
+    change(world.customer, agreed=[{"meter": world.calls.id, **agreed}])
+    assert upgrade() is True
