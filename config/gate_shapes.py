@@ -100,7 +100,7 @@ BALANCE = thing(
 REMEDY = thing(
     {
         "action": choice(
-            "upgrade", "top_up", "update_payment_method", "pay_invoice", "raise_spend_limit", "wait"
+            "upgrade", "update_payment_method", "pay_invoice", "raise_spend_limit", "wait"
         ),
         "plan": text("Which plan to upgrade to."),
         "href": text("Where the customer does it.", format="uri"),

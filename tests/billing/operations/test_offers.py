@@ -103,7 +103,8 @@ def test_a_price_that_was_agreed_is_told(meter: Meter, subscription: Subscriptio
     override(
         subscription.customer_id, terms={"meter": meter.key, "price": price}, actor=ACTOR, now=NOW
     )
-    (agreed,) = Standing.objects.get().agreed
+    stored: Any = Standing.objects.get().agreed
+    (agreed,) = stored
     assert agreed["terms"]["over"] == "bill"
     assert agreed["terms"]["curve"]
     assert "price" not in agreed["terms"]

@@ -14,6 +14,7 @@ from django.test import Client
 
 from accounts.domain.problem_types import PROBLEM_TYPES
 from accounts.operations.versions import bump, bump_catalogue
+from config.gate_shapes import REMEDY
 from metering.models import Entitlement, Hold, Meter, Offer, UsageEvent
 from tests.factories.accounts import an_operator_key, bearer
 from tests.factories.metering import make_customer as make_bare
@@ -165,6 +166,13 @@ def test_every_code_of_the_table_is_tried(shared: Path) -> None:
     assert rows
     listed = {code for row in rows for code in re.findall(r"`([a-z_]+)`", row.split("|")[2])}
     assert listed == set(DENIALS)
+
+
+def test_every_action_that_is_described_is_tried() -> None:
+    described = set(REMEDY["properties"]["action"]["enum"])
+    assert described == {action for _, _, remedies in DENIALS.values() for action in remedies}
+    # Money in a wallet pays invoices and gives nothing of a meter (decision 0015).
+    assert [each for each in PROBLEM_TYPES.values() if "top up" in each.mend.lower()] == []
 
 
 @pytest.mark.parametrize("code", DENIALS)
