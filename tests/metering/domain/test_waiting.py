@@ -127,6 +127,24 @@ def test_of_readings_the_greatest_that_would_do_is_told(value: int, asked: int) 
     assert denied.max_admissible == asked
 
 
+def test_of_members_one_more_does_not_fit() -> None:
+    of = account(terms(included=2), terms(window="day", included=5))
+    burn(of, 2)
+    reading = Reading(Aggregation.UNIQUE, "ada")
+    denied, wait = deny(of, [Item("users", METER, 1, reading)])
+    assert (denied.code, denied.max_admissible) == ("quota_exhausted", 0)
+    assert wait == Remedy("wait", would_admit=True, at=NEXT_MONTH)
+
+
+def test_an_item_that_fits_is_not_in_the_way() -> None:
+    of = both(1_000, 10)
+    of.terms[OTHER] = [terms(meter_id=OTHER, included=3)]
+    burn(of, 10)
+    for items in ([*calls(1), Item("tokens", OTHER, 3)], [Item("tokens", OTHER, 3), *calls(1)]):
+        denied, _ = deny(of, items)
+        assert (denied.item.name, denied.code) == ("calls", "rate_exceeded")
+
+
 # --- calls that name a time -------------------------------------------------------------------
 
 
