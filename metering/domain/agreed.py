@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from metering.domain.decisions import Offer, OfferTerms
+from metering.domain.account import Account
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.spending import Curve
 from metering.domain.windows import RATE_UNITS
 
@@ -44,6 +45,14 @@ class Agreed:
     def from_json(cls, stored: Mapping[str, Any]) -> Agreed:
         """As `to_json` wrote it."""
         return cls(stored["meter"], stored["feature"], stored["denied"], stored["terms"])
+
+
+def offers_to(account: Account, offers: Sequence[Offer]) -> Sequence[Offer]:
+    """The plans on sale as the customer would have them."""
+    if not account.agreed:
+        return offers
+    agreed = [Agreed.from_json(each) for each in account.agreed]
+    return [with_agreed(each, agreed) for each in offers]
 
 
 def with_agreed(offer: Offer, agreed: Sequence[Agreed]) -> Offer:

@@ -10,7 +10,7 @@ told to wait for a minute and then hears of a month.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -18,10 +18,11 @@ from typing import Literal
 from msgspec import Struct
 
 from metering.domain.account import Account
+from metering.domain.agreed import offers_to
 from metering.domain.burndown import Room, left_anew, room
+from metering.domain.offers import Offer
 from metering.domain.readings import Reading, increase
 from metering.domain.spend_limits import limit_reached
-from metering.domain.spending import Curve
 from metering.domain.windows import FOREVER, RATE_UNITS
 
 Retry = Literal["never", "after_reset", "after_in_flight"]
@@ -35,35 +36,6 @@ class Item(Struct, frozen=True, gc=False):
     meter_id: int | None
     quantity: int
     reading: Reading | None = None  # of a meter that does not add up: what would be counted
-
-
-@dataclass(frozen=True, slots=True)
-class OfferTerms:
-    """What a plan that is on sale would give of one meter in one of its windows."""
-
-    window: str
-    included: int
-    unlimited: bool
-    over_is_billed: bool
-    overage_limit: int | None
-    curve: Curve | None = None  # what overage costs
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A plan that is on sale, as billing published it; cheapest first in lists."""
-
-    plan_key: str
-    plan_name: str
-    meters: Mapping[int, Sequence[OfferTerms]]
-    features: Mapping[str, str | None]
-    period: str = "month"  # the plan's own
-
-    def sells(self, item: Item) -> bool:
-        """Whether the plan has the thing at all."""
-        if item.meter_id is None:
-            return item.name in self.features
-        return item.meter_id in self.meters
 
 
 class Allowed(Struct, frozen=True, gc=False):
@@ -220,7 +192,7 @@ def _most(account: Account, item: Item, at: datetime) -> int:
 def _missing(account: Account, item: Item, offers: Sequence[Offer]) -> Denied:
     if not account.sold:
         return Denied("no_subscription", "never", item)
-    if any(offer.sells(item) for offer in offers):
+    if any(offer.sells(item.name, item.meter_id) for offer in offers_to(account, offers)):
         return Denied("not_in_plan", "never", item)
     return Denied("not_entitled", "never", item)
 

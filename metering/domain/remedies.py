@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from metering.domain.account import Account
-from metering.domain.agreed import Agreed, with_agreed
-from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
+from metering.domain.agreed import offers_to
+from metering.domain.decisions import Allowed, Denied, Item, decide
+from metering.domain.offers import Offer
 from metering.domain.upgrades import on_plan
 from metering.domain.waiting import wait
 
@@ -71,7 +72,6 @@ def remedies(
     if code in _CARD:
         found.append(Remedy("update_payment_method", admits(paid), path="/portal/payment-method"))
     if code in _BUY:
-        agreed = [Agreed.from_json(each) for each in account.agreed]
         ways = [
             Remedy(
                 "upgrade",
@@ -79,8 +79,9 @@ def remedies(
                 plan=offer.plan_key,
                 path=f"/portal/plans/{offer.plan_key}",
             )
-            for offer in (with_agreed(each, agreed) for each in offers)
-            if offer.plan_key != account.plan_key and all(map(offer.sells, items))
+            for offer in offers_to(account, offers)
+            if offer.plan_key != account.plan_key
+            and all(offer.sells(item.name, item.meter_id) for item in items)
         ]
         found += ([each for each in ways if each.would_admit] or ways)[:OFFERS_SHOWN]
     if code == "spend_limit_reached":

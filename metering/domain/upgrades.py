@@ -7,7 +7,7 @@ from datetime import datetime
 
 from metering.domain.account import Account, Feature, Terms
 from metering.domain.blending import blended_included
-from metering.domain.decisions import Offer, OfferTerms
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.rollover import rolls
 from metering.domain.spend_limits import spent
 from metering.domain.windows import anchored_window

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from metering.domain.decisions import Offer, OfferTerms
 from metering.domain.meters import Aggregation, MeterTerms, filters_from
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.prices import PriceBook, PriceSchedule
 from metering.domain.spending import Curve
 from metering.gate.wire import Problem

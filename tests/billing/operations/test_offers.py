@@ -12,7 +12,8 @@ from billing.models import Subscription
 from billing.operations.overriding import end_override, override
 from metering.domain.account import Account
 from metering.domain.burndown import Deltas, use
-from metering.domain.decisions import Allowed, Denied, Item, Offer, decide
+from metering.domain.decisions import Allowed, Denied, Item, decide
+from metering.domain.offers import Offer
 from metering.domain.remedies import remedies
 from metering.gate.catalogue import build_catalogue
 from metering.models import Meter, Standing
@@ -95,7 +96,10 @@ def test_what_was_taken_away_is_sold_in_no_plan(meter: Meter, subscription: Subs
     a_plan(*_calls(meter, 10_000, 99), {"feature": "sso", "type": "boolean"}, key="pro", fee=100)
     customer_id = subscription.customer_id
     override(customer_id, terms={"feature": "sso", "denied": True}, actor=ACTOR, now=NOW)
-    assert ways(used(subscription, meter, 0), [Item("sso", None, 0)]) == {}
+    sso = [Item("sso", None, 0)]
+    denied = decide(used(subscription, meter, 0), sso, now=SOON, offers=on_sale())
+    assert isinstance(denied, Denied)
+    assert denied.code == "not_entitled"
 
 
 def test_a_price_that_was_agreed_is_told(meter: Meter, subscription: Subscription) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from metering.domain.agreed import Agreed, with_agreed
-from metering.domain.decisions import Offer, OfferTerms
-from tests.metering.domain.test_burndown import METER
+from metering.domain.account import Account
+from metering.domain.agreed import Agreed, offers_to, with_agreed
+from metering.domain.decisions import Denied, Item, decide
+from metering.domain.offers import Offer, OfferTerms
+from tests.metering.domain.test_burndown import METER, NOW
 from tests.metering.domain.test_spend_limits import CENT_EACH, OTHER
 
 MONTH = OfferTerms("month", 100, unlimited=False, over_is_billed=False, overage_limit=None)
@@ -60,3 +62,20 @@ def test_what_was_taken_away_is_not_there() -> None:
 def test_features_too(agreed: Agreed, features: dict[str, str | None]) -> None:
     assert with_agreed(PRO, [agreed]).features == features
     assert Agreed.from_json(agreed.to_json()) == agreed
+
+
+def test_what_a_customer_has_agreed_is_in_all_plans_on_sale() -> None:
+    of = Account(customer_id=1, version=1, sold=True)
+    assert offers_to(of, [PRO]) == [PRO]
+    sso = [Item("sso", None, 0)]
+    assert _code(of, sso) == "not_in_plan"
+    of.agreed = [Agreed(None, "sso", denied=True).to_json()]
+    assert _code(of, sso) == "not_entitled"
+    of.agreed = [Agreed(OTHER, terms={"included": 1}).to_json()]
+    assert _code(of, [Item("tokens", OTHER, 1)]) == "not_in_plan"
+
+
+def _code(of: Account, items: list[Item]) -> str:
+    denied = decide(of, items, now=NOW, offers=[PRO])
+    assert isinstance(denied, Denied)
+    return denied.code

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.account import Account, Feature
-from metering.domain.decisions import Allowed, Denied, Item, Offer, OfferTerms, decide
+from metering.domain.decisions import Allowed, Denied, Item, decide
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.remedies import remedies
 from tests.metering.domain.test_burndown import METER, NOW, START, account, burn, grant, terms
 
@@ -174,7 +175,7 @@ def test_an_offer_with_another_window_begins_afresh() -> None:
     daily = offer("daily", 10, window="day")
     found = remedies(of, denied, ONE, now=NOW, offers=[daily])
     assert [(each.plan, each.would_admit) for each in found if each.plan] == [("daily", True)]
-    assert not daily.sells(Item("other", 99, 1))
+    assert not daily.sells("other", 99)
 
 
 @given(

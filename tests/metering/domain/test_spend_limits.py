@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from metering.domain.account import Account, Balance
 from metering.domain.burndown import Deltas
-from metering.domain.decisions import Allowed, Denied, Item, Offer, OfferTerms, decide
+from metering.domain.decisions import Allowed, Denied, Item, decide
 from metering.domain.meters import Aggregation
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.readings import Reading, take_reading
 from metering.domain.remedies import remedies
 from metering.domain.spend_limits import limit_reached, spent

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.account import Account
-from metering.domain.decisions import Allowed, Denied, Item, Offer, OfferTerms, decide
+from metering.domain.decisions import Allowed, Denied, Item, decide
+from metering.domain.offers import Offer, OfferTerms
 from metering.domain.remedies import remedies
 from metering.domain.upgrades import on_plan
 from tests.metering.domain.test_burndown import METER, NOW, account, burn, terms
