@@ -33,7 +33,7 @@ from metering.gate.catalogue import Catalogue
 from metering.gate.checks import NOTHING, check_credential, count
 from metering.gate.items import Bounds, counted, occurred_at
 from metering.gate.rows import EventRow
-from metering.gate.settling import Settled, hold_named, settle
+from metering.gate.settling import hold_named, settle
 from metering.gate.store import Found
 from metering.gate.wire import EventBody, Problem, aware
 
@@ -86,15 +86,13 @@ class Counting:
         try:
             at, key_id = self._when(call, event, work)
             usage, counts = self._counts(event, at)
+            settled = None if named is None else settle(work, named, usage, self.found, now=now)
         except Problem:
             if not own:
                 work.new_ids.append(key)  # perhaps a repeat: the write finds out, as for a check
             raise
-        settled: Settled | None = None
-        if named is not None:
-            settled = settle(work, named, usage, found=self.found, now=now)
-            if own and settled.before:
-                return settled.repeated(catalogue)
+        if settled and own and settled.before:
+            return settled.repeated(catalogue)
         paid_by: dict[str, Any] = {}
         for meter, value, bucket, dimensions in counts:
             if burned := _take(work, meter, value, at=at):
@@ -117,7 +115,7 @@ class Counting:
         work.used[key] = Used(print_)
         if not own:
             work.new_ids.append(key)
-        if settled is not None and not settled.before:
+        if settled and not settled.before:
             row.late, row.over_hold, row.from_hold = settled.late, settled.over, own
             settled.close(work, event=key, catalogue=catalogue, now=now)
         return ACCEPTED

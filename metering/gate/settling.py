@@ -70,8 +70,8 @@ def settle(
     work: Work,
     key: str,
     usage: Mapping[str, Counted],
-    *,
     found: Mapping[tuple[int, str], Found],
+    *,
     now: datetime,
 ) -> Settled:
     """Free the hold that an event of such usage names, unless it was settled; raises Problem."""
