@@ -99,7 +99,8 @@ async def _django(scope: Scope, receive: Receive, send: Send) -> None:
     await django(scope, bounded, noted)  # type: ignore[arg-type]  # asgiref has its own types
     if got > DJANGO_BODY_MAX and not started:
         too_large = Problem("body_too_large", f"The body may have {DJANGO_BODY_MAX:,} bytes.")
-        answer = answers.problem(too_large, base_url=env.BASE_URL.read().rstrip("/"))
+        refusal = answers.problem(too_large, base_url=env.BASE_URL.read().rstrip("/"))
+        answer = answers.about(refusal, answers.instance_of(scope["path"]))
         headers = [*answer.headers, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.encoded()})

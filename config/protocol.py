@@ -15,7 +15,9 @@ import asyncio
 import json
 import resource
 import weakref
+from collections.abc import Sequence
 from typing import Any, cast
+from urllib.parse import quote
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
@@ -27,6 +29,7 @@ from uvicorn.server import ServerState
 
 from accounts.domain.problem_types import PROBLEM_TYPES
 from config import environment as env
+from metering.gate.request_ids import NAME, RequestIds
 
 HEAD_BYTES = 64 * 1024
 # A gateway that sends into a connection as it is closed has an error instead of an answer, so that
@@ -40,6 +43,8 @@ CONNECTIONS = 16_384
 _INTERIM = b"HTTP/1.1 100"
 _SPARE_FILES = 64  # for the database, logs and the like
 _LOOK_S = 1.0
+_PATH_SHOWN = 1_000  # bytes of a path that a problem says again
+_ids = RequestIds()
 
 
 class _Refused(Exception):
@@ -227,7 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, code: str) -> None:
         """Answer a problem and end; where earlier requests wait for answers, end after those."""
-        cycle = self._last
+        cycle, answer = self._last, self._answer(code)
         self._idle, self._in_head = True, False
         if self.transport.is_closing():
             return
@@ -242,8 +247,15 @@ class BoundedProtocol(HttpToolsProtocol):
             if cycle.response_started or self.pipeline:
                 self.transport.abort()
                 return
-        self.transport.write(_answer(code))
+        self.transport.write(answer)
         self.transport.close()
+
+    def _answer(self, code: str) -> bytes:
+        """A problem with the request in hand, or with what is none, as bytes of HTTP."""
+        if self._idle:
+            return _answer(code, headers=(), target=b"")
+        knows_target = bool(self.headers) or not self._in_head  # else it may go on
+        return _answer(code, headers=self.headers, target=self.url if knows_target else b"")
 
 
 class _Watch:
@@ -295,7 +307,7 @@ def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def _answer(code: str) -> bytes:
+def _answer(code: str, *, headers: Sequence[tuple[bytes, bytes]], target: bytes) -> bytes:
     """A problem as bytes of HTTP, the last of a connection."""
     kind = PROBLEM_TYPES[code]
     base = env.BASE_URL.read().rstrip("/")
@@ -306,8 +318,12 @@ def _answer(code: str) -> bytes:
         "detail": kind.when,
         "code": code,
     }
+    path = target.partition(b"?")[0]
+    if path.startswith(b"/") and len(path) <= _PATH_SHOWN:
+        problem["instance"] = quote(path, safe="/:@!$&()*+,;=%")
     body = json.dumps(problem).encode()
     head = b"content-type: application/problem+json\r\nconnection: close\r\n"
+    head += b"%s: %s\r\n" % (NAME, _ids.of(dict(headers)))
     if kind.status == 503:
         head += b"retry-after: 1\r\n"
     return b"%s%scontent-length: %d\r\n\r\n%s" % (STATUS_LINE[kind.status], head, len(body), body)

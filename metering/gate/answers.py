@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -33,6 +34,7 @@ PROBLEM_JSON: Header = (b"content-type", b"application/problem+json")
 NO_STORE: Header = (b"cache-control", b"no-store")
 DENIAL_BYTES_MAX = 4_000  # a proxy hands it on in headers, and has 4 or 8 kB for them
 _STRUCTURED_MAX = 999_999_999_999_999  # the largest integer of a structured field (RFC 9651)
+_PLAIN = re.compile("[A-Za-z0-9/_-]*")
 _WINDOW_S = {
     "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000,
     "year": 31_536_000,
@@ -236,8 +238,8 @@ def _customer(customer_id: int) -> Header:
     return (b"x-farebox-customer", ids.encode("cus", customer_id).encode())
 
 
-def problem(refused: Problem, *, base_url: str, instance: str | None = None) -> Answer:
-    """The problem+json answer of a refused request."""
+def problem(refused: Problem, *, base_url: str) -> Answer:
+    """The problem+json answer of a refused request, which `about` completes."""
     body: dict[str, Any] = {
         "type": f"{base_url}/docs/problems/{refused.code}",
         "title": PROBLEM_TYPES[refused.code].title,
@@ -245,8 +247,6 @@ def problem(refused: Problem, *, base_url: str, instance: str | None = None) -> 
         "detail": refused.detail,
         "code": refused.code,
     }
-    if instance is not None:
-        body["instance"] = instance
     if refused.param is not None:
         body["param"] = refused.param
     headers: list[Header] = [PROBLEM_JSON, NO_STORE]
@@ -254,7 +254,22 @@ def problem(refused: Problem, *, base_url: str, instance: str | None = None) -> 
         headers.append((b"www-authenticate", b'Bearer realm="farebox"'))
     if refused.status == 503:
         headers.append((b"retry-after", b"1"))
+    if refused.allow is not None:
+        headers.append((b"allow", refused.allow.encode()))
     return Answer(refused.status, body | refused.more, tuple(headers))
+
+
+def about(answer: Answer, instance: str) -> Answer:
+    """The same answer, whose problem says what it is about where it says nothing nearer."""
+    body = answer.body
+    if answer.status < 400 or not isinstance(body, dict) or "instance" in body:
+        return answer
+    return Answer(answer.status, body | {"instance": instance}, answer.headers)
+
+
+def instance_of(path: str) -> str:
+    """A path as a reference, which needs no escaping in JSON."""
+    return path if _PLAIN.fullmatch(path) else quote(path, safe="/:@!$&()*+,;=")
 
 
 def denial(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +31,7 @@ from metering.gate.catalogue import GatewayKey
 from metering.gate.endpoints import Caller, Single
 from metering.gate.engine import Engine, Overloaded
 from metering.gate.quarantine import Quarantine
+from metering.gate.request_ids import NAME, RequestIds
 from metering.gate.room import Room
 from metering.gate.store import Unavailable
 from metering.gate.strangers import Strangers
@@ -47,7 +45,6 @@ log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,10 @@ class Gate:
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
         self._known_callers: dict[bytes, Caller] = {}
         self._counters: dict[tuple[str, int], Counter] = {}
-        self._id_start = b"req_" + secrets.token_hex(10).encode()
-        self._ids = itertools.count()
-        refusal = answers.problem(_OVERLOADED, base_url=settings.base_url)
+        self._ids = RequestIds()
         self._bodies = Bodies()
-        self._overloaded = Answer(refusal.status, refusal.encoded(), refusal.headers)
+        self._overloaded = answers.problem(_OVERLOADED, base_url=settings.base_url)
+        self._refusal = self._overloaded.encoded().removesuffix(b"}")  # there are many of it
 
     async def stop(self) -> None:
         """End the engine of this process, if one was started."""
@@ -95,7 +91,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         headers = {name: value for name, value in scope["headers"]}  # noqa: C416  (last one wins)
-        request_id = self._id_of(headers)
+        request_id = self._ids.of(headers)
         started = time.perf_counter()
         large: Large | None = None
         try:
@@ -116,7 +112,7 @@ class Gate:
             answer = answers.problem(refused, base_url=self._settings.base_url)
         except Overloaded:
             metrics.OVERLOADED.inc()
-            answer = self._overloaded
+            answer = self._too_many(scope["path"])
             await self._await_refusal()
             started = time.perf_counter()  # that took no work
         except Unavailable:
@@ -125,11 +121,11 @@ class Gate:
             return
         except Exception:
             log.exception("a request could not be answered")
-            answer = answers.problem(FAULT, base_url=self._settings.base_url)
+            answer = self.fault(scope["path"])
         finally:
             if large is not None:
                 large.release()
-        await _send(send, answer, request_id)
+        await _send(send, self.told(answer, scope["path"]), request_id)
         self.count(scope["path"], answer.status, time.perf_counter() - started)
 
     def wants(self, method: bytes, target: bytes, headers: Sequence[Header]) -> bool:
@@ -156,7 +152,7 @@ class Gate:
         verb, path, begins, forwarded = place
         fields = dict(headers)
         if engine.full or (begins and engine.room.full):
-            self._refuse(engine, reply, path, self._id_of(fields))
+            self._refuse(engine, reply, path, self._ids.of(fields))
             return True
         sent = routing.gateway_key(path, fields) if forwarded else fields.get(b"authorization")
         digest = self._callers.get(sent or b"")
@@ -177,7 +173,7 @@ class Gate:
             if not isinstance(one, Single):
                 return False
             call = one.call
-            id_ = self._id_of(fields)
+            id_ = self._ids.of(fields)
             taken = _Taken(self, one, reply, path=path, request_id=id_, started=started)
             engine.submit((call,))
         except (Problem, Overloaded):
@@ -190,10 +186,10 @@ class Gate:
 
     def _refuse(self, engine: Engine, reply: Reply, path: str, request_id: bytes) -> None:
         """Tell that too much waits, when a refusal may be told."""
-        answer = self._overloaded
+        answer = self._too_many(path)
         metrics.OVERLOADED.inc()
         self.count(path, answer.status, 0.0)  # that took no work
-        headers = (*answer.headers, (b"x-request-id", request_id))
+        headers = (*answer.headers, (NAME, request_id))
         pause = engine.room.refuse(time.monotonic())
         if pause > 0:
             asyncio.get_running_loop().call_later(
@@ -209,12 +205,21 @@ class Gate:
             if pause > 0:
                 await asyncio.sleep(pause)
 
-    def _id_of(self, headers: dict[bytes, bytes]) -> bytes:
-        """The request's own id, else one that is unique: this process's start, and a count."""
-        sent = headers.get(b"x-request-id", b"")
-        if sent and _SANE_ID.fullmatch(sent):
-            return sent
-        return b"%s%012x" % (self._id_start, next(self._ids))
+    def _too_many(self, path: str) -> Answer:
+        """The refusal of a request for which there is no room."""
+        instance = routing.instance_of(path).encode()
+        body = b'%s,"instance":"%s"}' % (self._refusal, instance)
+        return Answer(self._overloaded.status, body, self._overloaded.headers)
+
+    def told(self, answer: Answer, path: str) -> Answer:
+        """An answer as it is sent: a problem says what it is about."""
+        if answer.status < 400:
+            return answer
+        return answers.about(answer, routing.instance_of(path))
+
+    def fault(self, path: str) -> Answer:
+        """What is answered where something is wrong on our side."""
+        return self.told(answers.problem(FAULT, base_url=self._settings.base_url), path)
 
     def count(self, path: str, status: int, took_s: float) -> None:
         """Count an answer."""
@@ -320,14 +325,15 @@ class _Taken(Waiter):
         if self.room is not None:
             self.room.leave(time.monotonic())
         try:
-            answer = self._single.answer()
-            headers = (*answer.headers, (b"x-request-id", self._request_id))
+            answer = self._gate.told(self._single.answer(), self._path)
+            headers = (*answer.headers, (NAME, self._request_id))
             self._reply(answer.status, headers, answer.encoded())
             self._gate.count(self._path, answer.status, time.perf_counter() - self._started)
         except Exception:
             log.exception("a request could not be answered")
-            fault = answers.problem(FAULT, base_url="")
-            self._reply(fault.status, fault.headers, fault.encoded())
+            fault = self._gate.fault(self._path)
+            headers = (*fault.headers, (NAME, self._request_id))
+            self._reply(fault.status, headers, fault.encoded())
 
 
 async def _send(send: Send, answer: Answer, request_id: bytes) -> None:
@@ -335,7 +341,7 @@ async def _send(send: Send, answer: Answer, request_id: bytes) -> None:
     headers: list[Header] = [
         *answer.headers,
         (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", request_id),
+        (NAME, request_id),
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

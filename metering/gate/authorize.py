@@ -191,6 +191,7 @@ def _allow(answer: Answer, *, accel: bool) -> Answer:
 
 
 def _deny(answer: Answer, *, as_403: bool) -> Answer:
+    answer = answers.about(answer, PATH)  # before it goes into a header
     headers = (*answer.headers, VERSION)
     if not as_403 or answer.status not in _USER_ERRORS:
         return Answer(answer.status, answer.body, headers)

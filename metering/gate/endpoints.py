@@ -29,6 +29,7 @@ from metering.gate.wire import (
     decode,
 )
 
+PATH = "/api/v1/check"
 JSON_TYPES = (b"application/json", b"")
 CHECKS = b'"checks"'
 
@@ -97,7 +98,8 @@ def _result(call: Check | Answer, caller: Caller) -> object:
         if call.failure is None and isinstance(call.answer, Admitted):
             return call.answer.body(200)
         call = answer_of(call, caller)
-    return {**cast("Mapping[str, Any]", call.body), "status": call.status}
+    told = answers.about(call, PATH)
+    return {**cast("Mapping[str, Any]", told.body), "status": told.status}
 
 
 def _check_call(caller: Caller, body: CheckBody) -> Check:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from metering.gate import authorize, endpoints, ingest
+from metering.gate import answers, authorize, endpoints, ingest
 from metering.gate.answers import Answer, Header
 from metering.gate.calls import Action
 from metering.gate.catalogue import GatewayKey
@@ -15,7 +15,7 @@ from metering.gate.engine import Engine
 from metering.gate.wire import Problem
 
 PREFIX = "/api/v1/"
-CHECK, EVENTS = f"{PREFIX}check", f"{PREFIX}events"
+CHECK, EVENTS = endpoints.PATH, f"{PREFIX}events"
 _NAMES = {CHECK: "check", EVENTS: "events"}
 _INGEST = {"events", "events/batch", *(f"ingest/{shape}" for shape in ingest.SHAPES)}
 _HOLD = re.compile(r"holds/(?P<id>[^/]{1,80})(?:/(?P<action>settle|release|extend))?")
@@ -77,6 +77,11 @@ def name_of(path: str) -> str:
     return _NAMES.get(path) or path[len(PREFIX) :].split("/", 1)[0]
 
 
+def instance_of(path: str) -> str:
+    """What a problem is about that says nothing nearer: its path, without an end client's."""
+    return authorize.PATH if path.startswith(authorize.PATH) else answers.instance_of(path)
+
+
 def begins(path: str) -> bool:
     """Whether a request asks for what was not begun: a hold's end and usage are let in."""
     return path.startswith(_BEGINNINGS)
@@ -124,7 +129,7 @@ def asked(
 
 def _only(method: str, allowed: str) -> None:
     if method != allowed:
-        raise Problem("method_not_allowed", f"This path takes {allowed}.")
+        raise Problem("method_not_allowed", f"This path takes {allowed}.", allow=allowed)
 
 
 _PLACES = {(b"POST", path.encode()): _place(b"POST", path.encode()) for path in (CHECK, EVENTS)}

@@ -25,12 +25,22 @@ T = TypeVar("T")
 class Problem(Exception):
     """A request that is refused; becomes a problem+json answer."""
 
-    def __init__(self, code: str, detail: str, *, param: str | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        param: str | None = None,
+        allow: str | None = None,
+        **more: Any,
+    ) -> None:
+        """`allow`: the method that the path takes instead; `more`: further members of the body."""
         super().__init__(detail)
         self.code = code
         self.status = PROBLEM_TYPES[code].status
         self.detail = detail
         self.param = param
+        self.allow = allow
         self.more = more
 
 

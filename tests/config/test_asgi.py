@@ -39,4 +39,5 @@ def test_a_body_without_end_is_refused_before_a_view_is_asked() -> None:
     assert [message["type"] for message in said] == ["http.response.start", "http.response.body"]
     assert said[0]["status"] == 413
     assert b"body_too_large" in said[1]["body"]
+    assert b'"instance":"/api/v1/meters"' in said[1]["body"]
     assert asked <= DJANGO_BODY_MAX // CHUNK + 2

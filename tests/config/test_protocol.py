@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -60,22 +61,26 @@ def request(body: bytes = b"", *, path: bytes = b"/", more: bytes = b"", length:
 
 
 def answer(client: socket.socket) -> tuple[int, bytes]:
-    """The next answer; (0, what came) where the connection ended instead."""
+    """Status and body of the next answer; (0, what came) where the connection ended instead."""
+    head, body = whole(client)
+    return (int(head.split()[1]), body) if head else (0, body)
+
+
+def whole(client: socket.socket) -> tuple[str, bytes]:
+    """Head and body of the next answer; ("", what came) where the connection ended instead."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        try:
+        byte = b""
+        with contextlib.suppress(ConnectionResetError):
             byte = client.recv(1)
-        except ConnectionResetError:
-            byte = b""
         if not byte:
-            return 0, head
+            return "", head
         head += byte
-    lines = head.decode().lower().split("\r\n")
-    (length,) = (int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
+    (length,) = re.findall(rb"(?i)content-length: (\d+)\r\n", head)
     body = b""
-    while len(body) < length:
-        body += client.recv(length - len(body))
-    return int(lines[0].split()[1]), body
+    while len(body) < int(length):
+        body += client.recv(int(length) - len(body))
+    return head.decode(), body
 
 
 def sent_until_answered(client: socket.socket, part: bytes, *, times: int) -> int:
@@ -93,11 +98,16 @@ def sent_until_answered(client: socket.socket, part: bytes, *, times: int) -> in
     return times
 
 
-def problem(client: socket.socket) -> tuple[int, str]:
+def problem(
+    client: socket.socket, *, about: str | None = None, request_id: str = "req_[0-9a-f]{32}"
+) -> tuple[int, str]:
     """Status and code of the next answer, which is the last of its connection."""
-    status, body = answer(client)
+    head, body = whole(client)
     assert answer(client) == (0, b"")
-    return status, json.loads(body)["code"]
+    told = json.loads(body)
+    assert told.get("instance") == about
+    assert re.search(rf"\r\nx-request-id: {request_id}\r\n", head)
+    return int(head.split()[1]), told["code"]
 
 
 @pytest.fixture
@@ -180,8 +190,8 @@ def test_a_connection_outlives_the_gateways_own_patience(served: Served) -> None
 @pytest.mark.parametrize("size", [66_000, 1_000_000])
 def test_a_larger_head_is_431(served: Served, size: int) -> None:
     with served.connected() as client, contextlib.suppress(ConnectionError):
-        client.sendall(request(more=b"x-pad: %s\r\n" % (b"y" * size)))
-        assert problem(client) == (431, "head_too_large")
+        client.sendall(request(path=b"/x?y", more=b"x-pad: %s\r\n" % (b"y" * size)))
+        assert problem(client, about="/x") == (431, "head_too_large")
     assert served.asked == 0
     served.polite()
 
@@ -210,15 +220,16 @@ def test_a_head_that_does_not_come_is_408(served: Served) -> None:
     with served.connected() as client:
         client.sendall(request()[:-9])
         served.polite()
-        assert problem(client) == (408, "request_timeout")
+        assert problem(client, about="/") == (408, "request_timeout")
     assert served.asked == 1  # the polite one
 
 
 def test_a_body_that_does_not_come_is_408(served: Served) -> None:
     with served.connected() as client:
-        client.sendall(request(b"{", length=5_000))
+        more = b"X-Request-Id: mine-7\r\n"
+        client.sendall(request(b"{", length=5_000, path=b"/v1/%22", more=more))
         served.polite()
-        assert problem(client) == (408, "request_timeout")
+        assert problem(client, about="/v1/%22", request_id="mine-7") == (408, "request_timeout")
 
 
 def test_a_body_that_drips_is_408(served: Served) -> None:
@@ -348,6 +359,16 @@ def test_what_is_no_http_is_400(served: Served, rubbish: bytes) -> None:
         client.sendall(rubbish)
         assert problem(client) == (400, "body_malformed")
     served.polite()
+
+
+def test_what_is_no_http_behind_a_request_is_about_nothing_of_it(served: Served) -> None:
+    with served.connected() as client, served.connected() as lengthy:
+        client.sendall(request(path=b"/before", more=b"x-request-id: before\r\n"))
+        assert answer(client) == (200, b"0")
+        client.sendall(b"?\r\n")
+        assert problem(client) == (400, "body_malformed")
+        lengthy.sendall(request(path=b"/" + b"x" * 5_000, length=3))
+        assert problem(lengthy)[0] == 408  # a path as long as that is not said again
 
 
 def test_too_many_connections_end_the_slowest(

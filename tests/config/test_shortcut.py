@@ -257,7 +257,7 @@ def test_a_fault_in_taking_is_answered_and_the_connection_goes_on(taker: Taker) 
 def test_a_body_that_does_not_come_is_refused(taker: Taker) -> None:
     with taker.connected() as client:
         client.sendall(request(b"par", path=b"/short", length=10))
-        assert problem(client) == (408, "request_timeout")
+        assert problem(client, about="/short") == (408, "request_timeout")
 
     assert taker.taken == []
 
