@@ -175,7 +175,13 @@ ALLOWED = thing(
 CHECK_RESULT: Schema = {
     "allOf": [
         {"oneOf": [ref("Allowed"), ref("Denial"), ref("Problem")]},
-        thing({"status": whole(least=200, most=599)}, required=["status"]),
+        thing(
+            {
+                "status": whole(least=200, most=599),
+                "replayed": flag("True where a repeated id is answered as it was at first."),
+            },
+            required=["status"],
+        ),
     ]
 }
 SETTLE = thing(

@@ -49,7 +49,7 @@ class HoldBody(msgspec.Struct):
 
 
 class AllowedBody(msgspec.Struct):
-    """The body of an admitted check; `status` in a batch only."""
+    """The body of an admitted check; `status` and `replayed` in a batch only."""
 
     allowed: bool
     decision: str
@@ -60,6 +60,7 @@ class AllowedBody(msgspec.Struct):
     hold: HoldBody | msgspec.UnsetType = msgspec.UNSET
     value: str | msgspec.UnsetType = msgspec.UNSET
     status: int | msgspec.UnsetType = msgspec.UNSET
+    replayed: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Body = Mapping[str, Any] | AllowedBody | bytes  # bytes: as it goes over the wire
@@ -81,7 +82,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
-    """The answer of an admitted check before it is written: one of a batch has no headers."""
+    """The answer of an admitted check before it is written."""
 
     told: Told
     customer_id: int
@@ -89,8 +90,16 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     now: datetime
     replayed: bool = False
 
-    def body(self, status: int | msgspec.UnsetType = msgspec.UNSET) -> AllowedBody:
-        """The body; with its status in a batch."""
+    def one_of_many(self) -> AllowedBody:
+        """The answer in a batch: without headers, so that the body says what they would."""
+        body = self.body()
+        body.status = 200
+        if self.replayed:
+            body.replayed = True
+        return body
+
+    def body(self) -> AllowedBody:
+        """The body; the same for a repeat."""
         told, customer_id, key = self.told, self.customer_id, self.key
         body = AllowedBody(
             True,  # noqa: FBT003
@@ -99,7 +108,6 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
             ids.encode("cus", customer_id),
             told.plan,
             told.balances,
-            status=status,
         )
         if told.expires_at is not None:
             body.hold = HoldBody(owned("hold", customer_id, key), told.expires_at)

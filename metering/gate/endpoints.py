@@ -96,7 +96,7 @@ def _result(call: Check | Answer, caller: Caller) -> object:
     """One answer of a batch: its body, with its status."""
     if isinstance(call, Check):
         if call.failure is None and isinstance(call.answer, Admitted):
-            return call.answer.body(200)
+            return call.answer.one_of_many()
         call = answer_of(call, caller)
     told = answers.about(call, PATH)
     return {**cast("Mapping[str, Any]", told.body), "status": told.status}

@@ -108,6 +108,16 @@ def test_a_problem_in_a_batch_says_what_it_is_about(world: World) -> None:
     assert {each["instance"] for each in got.body["results"]} == {"/api/v1/check"}
 
 
+def test_a_repeat_in_a_batch_is_marked(world: World) -> None:
+    one = {"key": world.key, **CALLS}
+    first = world.gate.check({"checks": [one, {**one, "mode": "peek"}, one]}).body["results"]
+    then = world.gate.check({"checks": [one, {**one, "id": "two"}]}).body["results"]
+    assert [each.get("replayed") for each in (*first, *then)] == [None, None, True, True, None]
+    assert then[0] == first[2] == {**first[0], "replayed": True}
+    assert world.balance(world.calls) == (2, 0)
+    assert "replayed" not in world.check(**CALLS).body  # there its header says so
+
+
 def test_a_refusal_in_a_storm_says_what_it_is_about(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
