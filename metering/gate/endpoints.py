@@ -104,7 +104,10 @@ def _result(call: Check | Answer, caller: Caller) -> object:
 
 def _check_call(caller: Caller, body: CheckBody) -> Check:
     if (body.key is None) == (body.customer is None):
-        raise Problem("parameter_missing", "Name the customer by key or by customer.", param="key")
+        sentence = "Name the customer by key or by customer"
+        if body.key is None:
+            raise Problem("parameter_missing", f"{sentence}.", param="key")
+        raise Problem("parameter_invalid", f"{sentence}, not by both.", param="customer")
     reference = by_key(body.key) if body.key is not None else _by_customer(body.customer or "")
     asked = asked_items(body)
     aware(body.time, param="time")

@@ -51,13 +51,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
             "time_out_of_range",
             "time",
         ),
-        ({"customer": "acme"}, 422, "parameter_missing", "key"),
+        ({"key": None}, 422, "parameter_missing", "key"),
+        ({"customer": "acme"}, 422, "parameter_invalid", "customer"),
         ({"key": "fb_key_typo"}, 401, "key_malformed", "key"),
         ({"items": [{"meter": "a"}, {"meter": "a"}]}, 422, "parameter_invalid", "items"),
         ({"items": [{"meter": f"m{n}"} for n in range(17)]}, 422, "too_many_items", "items"),
         ({"items": []}, 422, "parameter_invalid", "items"),
         ({"meter": "api.calls", "items": [{"meter": "a"}]}, 422, "parameter_invalid", "items"),
         ({"mode": "consume", "id": "a\x00b"}, 422, "parameter_invalid", None),
+        ({"mode": "consume", "id": "a\\\x00b"}, 422, "parameter_invalid", None),
     ],
 )
 def test_what_is_asked_wrongly_is_never_a_402(
@@ -70,6 +72,11 @@ def test_what_is_asked_wrongly_is_never_a_402(
     assert (got.status, got.body["code"], got.body.get("param")) == (status, code, param)
     assert got.headers["content-type"] == "application/problem+json"
     assert world.state() == before
+
+
+def test_a_text_that_only_looks_like_u_0000_is_taken(world: World) -> None:
+    got = world.check(mode="consume", id="a\\u0000b", properties={"path": "\\\\u0000"})
+    assert got.status == 200
 
 
 def test_bodies_that_are_no_check(world: World) -> None:
