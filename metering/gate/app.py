@@ -35,7 +35,7 @@ from metering.gate.request_ids import NAME, RequestIds
 from metering.gate.room import Room
 from metering.gate.store import Unavailable
 from metering.gate.strangers import Strangers
-from metering.gate.wire import FAULT, Problem
+from metering.gate.wire import FAULT, UNAVAILABLE, Problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,7 +43,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = Callable[[int, Sequence[Header], bytes], None]  # sends the answer of one request, once
 log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
-_UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
 _HEADER_KEPT = 100
 
 
@@ -116,7 +115,7 @@ class Gate:
             await self._await_refusal()
             started = time.perf_counter()  # that took no work
         except Unavailable:
-            answer = answers.problem(_UNAVAILABLE, base_url=self._settings.base_url)
+            answer = answers.problem(UNAVAILABLE, base_url=self._settings.base_url)
         except bodies.Gone:
             return
         except Exception:
@@ -218,8 +217,9 @@ class Gate:
         return answers.about(answer, routing.instance_of(path))
 
     def fault(self, path: str) -> Answer:
-        """What is answered where something is wrong on our side."""
-        return self.told(answers.problem(FAULT, base_url=self._settings.base_url), path)
+        """What is answered where something is wrong on our side; an end client has it as 503."""
+        refused = UNAVAILABLE if path.startswith(authorize.PATH) else FAULT
+        return self.told(answers.problem(refused, base_url=self._settings.base_url), path)
 
     def count(self, path: str, status: int, took_s: float) -> None:
         """Count an answer."""
@@ -234,6 +234,8 @@ class Gate:
         path: str = scope["path"]
         engine, digest, gateway = await self._known(routing.gateway_key(path, headers))
         caller = self._caller(digest, gateway)
+        if path.startswith(authorize.PATH):
+            path = routing.as_sent(path, scope.get("raw_path"))
         asked = routing.asked(
             engine, caller, gateway, headers, body, method=scope["method"], path=path
         )

@@ -10,8 +10,9 @@ X-Accel-Redirect.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -19,29 +20,37 @@ from urllib.parse import unquote
 
 import msgspec
 
+from accounts.domain import keys
 from metering.domain.meters import QUANTITY_MAX
 from metering.gate import answers
 from metering.gate.answers import AllowedBody, Answer, Header, HoldBody
 from metering.gate.calls import Call, Check
-from metering.gate.catalogue import GatewayKey
+from metering.gate.catalogue import GatewayKey, Route
 from metering.gate.endpoints import Caller, Single, answer_of, by_key, event_key
 from metering.gate.engine import Engine
-from metering.gate.wire import CheckBody, Mode, Problem, asked_items
+from metering.gate.wire import FAULT, UNAVAILABLE, CheckBody, Mode, Problem, asked_items
 
 PATH = "/api/v1/authorize"
 VERSION: Header = (b"x-farebox", b"authorize/1")
 _MODES = ("peek", "consume", "hold")
 _IDENTITY = (b"x-farebox-customer", b"x-farebox-decision", b"x-farebox-plan", b"x-farebox-hold")
 _USER_ERRORS = range(400, 500)
+_OURS = keys.KeyKind.CUSTOMER.value
+_SLASH = re.compile("%2f", re.IGNORECASE)
+_ID_SHOWN = 255  # characters of an id that are kept to be read; all of it tells it from others
 _SHOWN = 200  # characters of a path: a problem goes into a header, of which proxies take 4 kB
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The end client's request as the gateway describes it."""
+    """The end client's request as the gateway describes it.
+
+    `path`: decoded, but for its encoded slashes; `decoded`: with them, where it has any.
+    """
 
     method: str
     path: str
+    decoded: str | None
 
 
 def authorize(
@@ -69,6 +78,8 @@ def _told(call: Call, caller: Caller, *, accel: bool = False, as_403: bool = Fal
     answer = answer_of(call, caller)
     if answer.status == 200:
         return _allow(answer, accel=accel)
+    if answer.status == FAULT.status:  # it would be shown to an end client
+        answer = answers.problem(UNAVAILABLE, base_url=caller.base_url)
     return _deny(answer, as_403=as_403)
 
 
@@ -87,14 +98,14 @@ def _call(
     meter, quantity, mode = _wanted(engine, gateway, headers, forwarded)
     id_: str | None = None
     if mode != "peek":
-        id_ = headers.get(b"x-request-id", b"").decode("latin-1")[:255]
+        id_ = headers.get(b"x-request-id", b"").decode("latin-1")
         if not id_:
             raise Problem(
                 "parameter_missing",
                 f"mode {mode} needs an id: have the gateway send its own X-Request-Id.",
                 param="X-Request-Id",
             )
-    body = CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_)
+    body = CheckBody(meter=meter, quantity=quantity, mode=mode, id=id_ and id_[:_ID_SHOWN])
     return Check(
         gateway_key=caller.digest,
         reference=by_key(_credential(headers)),
@@ -112,15 +123,26 @@ def _wanted(
     """Meter, quantity and mode: from headers where the gateway sends them, else from its routes."""
     meter = headers.get(b"x-farebox-meter", b"").decode("latin-1")
     if meter:
+        if len(meter) > _SHOWN:
+            raise Problem("parameter_invalid", "That is too long.", param="X-Farebox-Meter")
         return meter, _quantity(headers), _mode(headers)
-    for route in engine.catalogue.routes.get(gateway.gateway_id, ()):
-        if route.matches(forwarded.method, forwarded.path):
-            return route.meter, route.quantity, cast("Mode", route.mode)
-    raise Problem(
-        "route_unknown",
-        f"The gateway {gateway.gateway!r} has no route for {forwarded.method[:_SHOWN]}"
-        f" {forwarded.path[:_SHOWN]}.",
-    )
+    routes = engine.catalogue.routes.get(gateway.gateway_id, ())
+    method, path = forwarded.method, forwarded.path
+    route, decoded = _route(routes, method, path), forwarded.decoded
+    agreed = decoded is None or _route(routes, method, decoded) is route
+    if route is not None and agreed:
+        return route.meter, route.quantity, cast("Mode", route.mode)
+    shown = f"{method[:_SHOWN]} {path[:_SHOWN]}"
+    if not agreed:
+        raise Problem("route_unknown", f"{shown} can be read in two ways, which are two routes.")
+    raise Problem("route_unknown", f"The gateway {gateway.gateway!r} has no route for {shown}.")
+
+
+def _route(routes: Sequence[Route], method: str, path: str) -> Route | None:
+    for each in routes:
+        if each.matches(method, path):
+            return each
+    return None
 
 
 def _quantity(headers: Mapping[bytes, bytes]) -> int | None:
@@ -140,14 +162,20 @@ def _mode(headers: Mapping[bytes, bytes]) -> Mode:
 
 
 def _credential(headers: Mapping[bytes, bytes]) -> str:
-    """The end client's key, where clients of APIs put it."""
+    """The end client's key, where clients of APIs put it; ours before one of somebody else."""
     scheme, _, text = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() == "bearer" and text:
-        return text.strip()
+    first = text.strip() if scheme.lower() == "bearer" else ""
+    if first.startswith(_OURS):
+        return first
     for name in (b"x-api-key", b"api-key"):
         if headers.get(name):
-            return headers[name].decode("latin-1").strip()
-    raise Problem("key_missing", "Send your API key: `Authorization: Bearer fb_key_…`.")
+            sent = headers[name].decode("latin-1").strip()
+            if sent.startswith(_OURS):
+                return sent
+            first = first or sent
+    if not first:
+        raise Problem("key_missing", "Send your API key: `Authorization: Bearer fb_key_…`.")
+    return first
 
 
 def _forwarded(headers: Mapping[bytes, bytes], method: str, suffix: str) -> Forwarded:
@@ -158,9 +186,14 @@ def _forwarded(headers: Mapping[bytes, bytes], method: str, suffix: str) -> Forw
     path = suffix or "/"
     for name in (b"x-forwarded-uri", b"x-original-uri"):
         if headers.get(name):
-            path = unquote(headers[name].decode("latin-1").partition("?")[0])
+            path = headers[name].decode("latin-1").partition("?")[0]
             break
-    return Forwarded(method.upper(), _resolved(path))
+    if "%" not in path:
+        return Forwarded(method.upper(), _resolved(path), None)
+    # Some upstreams decode a slash and others do not: which of the two paths it is nobody knows.
+    kept, slashes = _SLASH.subn("%252F", path)
+    decoded = _resolved(unquote(path)) if slashes else None
+    return Forwarded(method.upper(), _resolved(unquote(kept)), decoded)
 
 
 def _resolved(path: str) -> str:

@@ -43,7 +43,7 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     meter: str
-    quantity: int
+    quantity: int | None
     mode: str
 
     def matches(self, method: str, path: str) -> bool:
@@ -115,9 +115,10 @@ def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catal
     for each in msgspec.json.decode(offers or "[]"):
         published.setdefault(each["currency"], []).append(_offer(each))
     sold = {name for found in published.values() for offer in found for name in offer.features}
+    counted = {each.key: each for key, each in firsts.items() if key not in archived}
     return Catalogue(
         version=version,
-        meters={each.key: each for key, each in firsts.items() if key not in archived},
+        meters=counted,
         meters_by_id=firsts,
         meters_by_type=by_type,
         features=frozenset(sold | set(msgspec.json.decode(features or "[]"))),
@@ -126,7 +127,7 @@ def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catal
             bytes.fromhex(digest): GatewayKey(gateway_id, name, moment(ends), moment(gone), off)
             for digest, gateway_id, name, ends, gone, off in msgspec.json.decode(gateways or "[]")
         },
-        routes=_routes(msgspec.json.decode(routes or "[]")),
+        routes=_routes(msgspec.json.decode(routes or "[]"), counted),
         changed={meter_id: terms for meter_id, terms in steps.items() if len(terms) > 1},
         counts_members=any(each.aggregation is Aggregation.UNIQUE for each in firsts.values()),
     )
@@ -172,13 +173,15 @@ def _schedules(
     }
 
 
-def _routes(stored: Sequence[Sequence[Any]]) -> dict[int, list[Route]]:
+def _routes(
+    stored: Sequence[Sequence[Any]], meters: Mapping[str, MeterTerms]
+) -> dict[int, list[Route]]:
     routes: dict[int, list[Route]] = {}
     for gateway_id, method, path, meter, quantity, mode in stored:
+        # A feature takes no quantity, and 1 is what a route has that says nothing of it.
+        asked = None if meter not in meters and quantity == 1 else quantity
         pattern = re.compile(".*".join(re.escape(part) for part in path.split("*")), re.DOTALL)
-        routes.setdefault(gateway_id, []).append(
-            Route(method.upper(), pattern, meter, quantity, mode)
-        )
+        routes.setdefault(gateway_id, []).append(Route(method.upper(), pattern, meter, asked, mode))
     return routes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 
 from metering.gate import answers, authorize, endpoints, ingest
 from metering.gate.answers import Answer, Header
@@ -77,6 +78,12 @@ def name_of(path: str) -> str:
     return _NAMES.get(path) or path[len(PREFIX) :].split("/", 1)[0]
 
 
+def as_sent(path: str, raw: bytes | None) -> str:
+    """The path of a forwarded request before it was decoded: an end client's is in it."""
+    sent = (raw or b"").decode("latin-1")
+    return sent if sent.startswith(authorize.PATH) else quote(path)
+
+
 def instance_of(path: str) -> str:
     """What a problem is about that says nothing nearer: its path, without an end client's."""
     return authorize.PATH if path.startswith(authorize.PATH) else answers.instance_of(path)
@@ -107,7 +114,8 @@ def asked(
 ) -> Single | Checks | str | Answer:
     """What a hot request asks for: one call, checks, or usage to be taken in by that path.
 
-    Raises Problem where it asks wrongly; a forwarded request has its refusal in a dialect.
+    `path` is decoded, and a forwarded one as it was sent. Raises Problem where it asks wrongly; a
+    forwarded request has its refusal in a dialect.
     """
     if path.startswith(authorize.PATH):
         suffix = path[len(authorize.PATH) :]

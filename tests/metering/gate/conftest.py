@@ -92,8 +92,8 @@ def make_customer(**standing: Any) -> Customer:
     return customer
 
 
-def entitle(customer: Customer, meter: Meter, **terms: Any) -> Entitlement:
-    """Give a metered right by calendar month since the start of last year."""
+def entitle(customer: Customer, meter: Meter | None, **terms: Any) -> Entitlement:
+    """Give a metered right by calendar month since the start of last year, or one to a feature."""
     begin = datetime(datetime.now(UTC).year - 1, 1, 1, tzinfo=UTC)
     given: dict[str, Any] = {
         "kind": "metered",

@@ -11,7 +11,7 @@ from accounts.models import Gateway, GatewayRoute
 from accounts.operations.versions import bump_catalogue
 from metering.gate.answers import DENIAL_BYTES_MAX
 from tests.metering.gate.client import Got
-from tests.metering.gate.conftest import World
+from tests.metering.gate.conftest import World, entitle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -187,3 +187,100 @@ def test_keys_where_clients_of_apis_put_them(routed: World) -> None:
             routed, **{"authorization": "", name: routed.key, "x-farebox-meter": "api.calls"}
         )
         assert got.status == 200
+
+
+def test_our_key_is_taken_wherever_it_stands_among_others(routed: World) -> None:
+    others = {"authorization": "Bearer sk-upstream", "x-api-key": "sk-other"}
+    for sent in (
+        {"authorization": "Bearer sk-upstream", "x-api-key": routed.key},
+        {**others, "api-key": routed.key},
+        {"authorization": f"Bearer {routed.key}", "x-api-key": "sk-upstream"},
+        {"authorization": "", "x-api-key": "sk-upstream", "api-key": routed.key},
+        {"authorization": "Basic dXNlcjpwYXNz", "api-key": routed.key},
+    ):
+        assert authorize(routed, **sent, x_farebox_meter="api.calls").status == 200, sent
+    got = authorize(routed, **others, x_farebox_meter="api.calls")
+    assert (got.status, got.body["code"]) == (401, "key_malformed")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "used"),
+    [
+        ("/v1/chat/files%2Fone", 200, 1),
+        ("/v1/chat/completions%2F..%2Fx", 200, 1),
+        ("/v1/chat/a%252Fb", 200, 1),
+        # An upstream may read these in two ways: neither may be had at the other's price.
+        ("/v1/chat/completions%2F..%2F..%2Fmodels", 422, 0),
+        ("/v1/chat/completions%2f..%2f..%2fmodels", 422, 0),
+        ("/v1/models/..%2Fchat/x", 422, 0),
+        ("/v1%2Fmodels", 422, 0),
+        ("/v1/models%252F..%252Fchat", 422, 0),
+    ],
+)
+@pytest.mark.parametrize("behind", [True, False])
+def test_an_encoded_slash_parts_nothing(
+    routed: World, path: str, status: int, used: int, *, behind: bool
+) -> None:
+    sent = {"x_request_id": "slashed", "x_forwarded_method": "POST"}
+    if behind:
+        got = authorize(routed, path, **sent)
+    else:
+        got = authorize(routed, x_forwarded_uri=f"{path}?a=%2F", **sent)
+    assert got.status == status
+    assert got.body is None or got.body["code"] == "route_unknown"
+    assert routed.balance(routed.calls) == (used, 0)
+
+
+def test_what_a_header_says_too_long_is_refused_before_it_is_said_again(routed: World) -> None:
+    got = authorize(routed, "/nginx", x_farebox_meter="m" * 30_000)
+    assert (got.status, got.headers["x-farebox-status"]) == (403, "422")
+    assert (got.body["code"], got.body["param"]) == ("parameter_invalid", "X-Farebox-Meter")
+    assert len(got.headers["x-farebox-problem"]) < 1_000
+    assert authorize(routed, x_farebox_meter="m" * 200).body["code"] == "meter_unknown"
+
+
+def test_long_request_ids_that_begin_alike_are_two(routed: World) -> None:
+    for end in ("one", "two", "two"):
+        sent = {"x_farebox_meter": "api.calls", "x_farebox_mode": "consume"}
+        assert authorize(routed, **sent, x_request_id="i" * 300 + end).status == 200
+    assert routed.balance(routed.calls) == (2, 0)
+
+
+@pytest.mark.parametrize("quantity", [0, 1, 5])
+def test_a_route_to_a_feature(routed: World, quantity: int) -> None:
+    plain: dict[str, object] = {"kind": "boolean", "window": "", "included": 0, "feature": "sso"}
+    entitle(routed.customer, None, **plain)
+    entitle(routed.customer, None, **plain | {"kind": "static", "feature": "region", "value": "eu"})
+    with transaction.atomic():
+        for position, feature in enumerate(["sso", "region"], 10):
+            GatewayRoute.objects.create(
+                gateway=Gateway.objects.get(), position=position, method="*", mode="peek",
+                path=f"/{feature}", meter=feature, quantity=quantity,
+            )  # fmt: skip
+        bump_catalogue()
+    for path in ("/sso", "/region"):
+        got = authorize(routed, path)
+        if quantity == 1:  # what a route has that says nothing of it
+            assert (got.status, got.body) == (200, None)
+        else:
+            assert (got.status, got.body["code"]) == (422, "quantity_invalid")
+
+
+@pytest.mark.parametrize("short", [True, False])
+@pytest.mark.parametrize("path", ["", "/nginx", "/nginx-accel"])
+def test_a_fault_of_ours_is_no_answer_to_an_end_client(
+    routed: World, path: str, *, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorize(routed, x_farebox_meter="api.calls")  # the gate is at work
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    routed.gate.short = short
+    for place in ("metering.gate.checks.items_of", "metering.gate.authorize.answer_of"):
+        with monkeypatch.context() as broke:
+            broke.setattr(place, broken)
+            got = authorize(routed, path, x_farebox_meter="api.calls")
+        assert (got.status, got.body["code"]) == (503, "unavailable"), place
+        assert got.headers["retry-after"] == "1"
+        assert got.body["instance"] == "/api/v1/authorize"
