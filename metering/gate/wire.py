@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -122,6 +124,7 @@ class EventBody(msgspec.Struct, gc=False):
 
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # not where the backslash itself is escaped
+_COMPARED = 100  # characters of a name that is not known
 _PLACE = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`")
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
@@ -134,21 +137,37 @@ def decode(body: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        raise _named(str(error)) from error
+        raise _named(str(error), shape) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
 
 
-def _named(message: str) -> Problem:
+def _named(message: str, shape: object) -> Problem:
     place = _PLACE.search(message)
     path = (place["path"] if place else "").lstrip(".")
     sentence = _PLACE.sub("", message).rstrip(".") + "."
     for pattern, code in ((_UNKNOWN, "parameter_unknown"), (_MISSING, "parameter_missing")):
         if found := pattern.search(message):
-            param = f"{path}.{found['name']}" if path else found["name"]
+            name = found["name"]
+            param = f"{path}.{name}" if path else name
+            offered = _offered(name, shape, path) if pattern is _UNKNOWN else []
+            if offered:
+                sentence += f" Nearest: {', '.join(offered)}."
+                return Problem(code, sentence, param=param, nearest=offered)
             return Problem(code, sentence, param=param)
     code = "quantity_invalid" if path.endswith("quantity") else "parameter_invalid"
     return Problem(code, sentence, param=path or None)
+
+
+def _offered(name: str, shape: object, path: str) -> list[str]:
+    """The members that an unknown one may have been meant to be."""
+    within = ItemBody if path.startswith("items[") else shape
+    return _nearest(name[:_COMPARED], getattr(within, "__struct_fields__", ()))
+
+
+@lru_cache(maxsize=1_024)  # a gateway that errs in one check of a batch errs in all
+def _nearest(name: str, members: tuple[str, ...]) -> list[str]:
+    return difflib.get_close_matches(name, members, n=3)
 
 
 def aware(moment: datetime | None, *, param: str) -> datetime | None:

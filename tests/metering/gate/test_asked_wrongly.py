@@ -96,6 +96,38 @@ def test_the_nearest_meter_is_offered(world: World) -> None:
     assert "api.calls" in got.body["detail"]
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "nearest"),
+    [
+        ({"quntity": 1}, "quntity", ["quantity"]),
+        ({"propertys": {}}, "propertys", ["properties"]),
+        ({"items": [{"meter": "api.calls"}, {"metre": "a"}]}, "items[1].metre", ["meter"]),
+        ({"colour": "red"}, "colour", None),
+        ({"q" * 100_000: 1}, "q" * 100_000, None),
+    ],
+)
+def test_the_nearest_member_is_offered(
+    world: World, body: dict[str, object], param: str, nearest: list[str] | None
+) -> None:
+    got = world.check(**body)
+    assert (got.status, got.body["code"], got.body["param"]) == (422, "parameter_unknown", param)
+    assert got.body.get("nearest") == nearest
+    assert got.body["detail"].endswith(f" Nearest: {nearest[0]}." if nearest else ".")
+    (batched,) = world.gate.check({"checks": [{"key": world.key, **body}]}).body["results"]
+    assert (batched["param"], batched.get("nearest")) == (param, nearest)
+
+
+def test_the_nearest_member_of_a_settle_is_offered(world: World) -> None:
+    hold = world.check(mode="hold", id="held", quantity=5).body["hold"]["id"]
+    for body, nearest in (
+        ({"quantities": 3}, ["quantity"]),
+        ({"items": [{"meter": "api.calls", "quntity": 3}]}, ["quantity"]),
+    ):
+        got = world.gate.send("POST", f"/api/v1/holds/{hold}/settle", body)
+        assert (got.status, got.body["code"]) == (422, "parameter_unknown")
+        assert got.body["nearest"] == nearest
+
+
 def test_customers_by_id_external_id_and_key(world: World) -> None:
     with transaction.atomic():
         bump(world.customer.id)
