@@ -65,9 +65,21 @@ def test_the_example_for_gateways_works(live: Live) -> None:
     exec(use, names)
     names["farebox"].connection.close()
     exec(use.replace("1200", "120000"), names)
+    names["farebox"].connection.close()
+    revoked = live.farebox.post("/api-keys", {"customer": "acme", "name": "revoked"})
+    live.farebox.post(f"/api-keys/{revoked['id']}/revoke", {}, status=200)
+    exec(use.replace(key, revoked["key"]), names)
+    names["farebox"].connection.close()
+    exec(use.replace(key, "fb_key_typo"), names)
 
-    assert [said[0] for said in printed] == [402]
+    assert [said[0] for said in printed] == [402, 401, 401]
     assert names["used"] == {"quantity": 300}
+    names["farebox"].connection.close()
+    with pytest.raises(RuntimeError, match="401 key_malformed"):  # the gateway's own
+        exec(use.replace(live.gateway_key, "fb_gw_typo"), names)
+    names["farebox"].connection.close()
+    exec(use.replace("1200", "120000"), names)
+    assert [said[0] for said in printed[3:]] == [402]
     with pytest.raises(ZeroDivisionError), names["farebox"].held(key, "chat.tokens", 10):
         raise ZeroDivisionError
     names["farebox"].connection.close()
