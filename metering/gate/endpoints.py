@@ -87,9 +87,9 @@ def _checks(body: bytes) -> Checks | None:
     try:
         return decode(body, WellFormedChecks).checks
     except Problem:  # of which one, is found out one by one
-        if not bytes(decode(body, CheckKind).checks):
+        if not bytes(decode(body, CheckKind, whole=False).checks):
             return None
-        return decode(body, ChecksBody).checks
+        return decode(body, ChecksBody, whole=False).checks
 
 
 def _result(call: Check | Answer, caller: Caller) -> object:

@@ -130,9 +130,12 @@ _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
-def decode(body: bytes, shape: type[T]) -> T:
-    """Read a body strictly; raises Problem naming the member that does not fit."""
-    if b"\\u0000" in body and _NUL.search(body):
+def decode(body: bytes, shape: type[T], *, whole: bool = True) -> T:
+    """Read a body strictly; raises Problem naming the member that does not fit.
+
+    `whole` False: its parts are read by themselves later, and so is what they say.
+    """
+    if whole and b"\\u0000" in body and _NUL.search(body):
         raise Problem("parameter_invalid", "A text has the character U+0000, which is not taken.")
     try:
         return msgspec.json.decode(body, type=shape)

@@ -311,13 +311,14 @@ def test_a_batch_of_checks_has_a_fate_each(world: World) -> None:
                 {"key": key, "meter": "api.calls", "mode": "consume", "id": "2", "quantity": 600},
                 {"key": key, "meter": "nothing"},
                 {"key": key, "meter": "api.calls", "quantity": "x"},
+                {"key": key, "meter": "api.calls", "properties": {"user": "\0"}},
                 {"key": key, "meter": "api.calls", "mode": "consume", "id": "3", "quantity": 400},
             ]
         }
     )
 
     assert got.status == 200
-    assert [each["status"] for each in got.body["results"]] == [200, 402, 422, 422, 200]
+    assert [each["status"] for each in got.body["results"]] == [200, 402, 422, 422, 422, 200]
     assert world.balance(world.calls) == (1_000, 0)
     too_many = world.gate.check({"checks": [{}] * 1_001})
     assert (too_many.status, too_many.body["code"]) == (422, "too_many_items")
