@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_wallet_is_filled_drawn_on_and_filled_again(live: Live) -> None:
-    ada = a_paying_customer(live, months_ago=LAST_MONTH)
+    ada = a_paying_customer(live, ago=LAST_MONTH)
     person = {"customer": "ada", "email": "ada@example.com", "password": PASSWORD}
     live.farebox.post("/members", person)
     browser = Browser()
