@@ -14,7 +14,8 @@ serve() {
 
 case $role in
     web) serve "$@" ;;
-    gate) serve --workers 2 "$@" ;;
+    # One process: docs/gate.md has what a second one brings. `gate --workers 4` starts more.
+    gate) serve "$@" ;;
     worker) exec celery -A config.celery worker --without-gossip --without-mingle "$@" ;;
     beat) exec celery -A config.celery beat --schedule /tmp/beat --pidfile= "$@" ;;
     # Tables, the broker where it is PostgreSQL, and partitions for the months to come.

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     ingesting,
     measuring,
     overloading,
+    processes,
     returning,
     rolling,
     waiting,
@@ -31,6 +32,7 @@ from tests.benchmarks.measuring import ROOT, Effort
 
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "gate": (deciding.TITLE, deciding.measure),
+    "processes": (processes.TITLE, processes.measure),
     "overload": (overloading.TITLE, overloading.measure),
     "killed": (returning.TITLE, returning.measure),
     "beside": (beside.TITLE, beside.measure),

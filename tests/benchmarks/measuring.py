@@ -207,12 +207,12 @@ def migrate(env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def server(env: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Serve the gate and what it is compared with; yields (port, process id)."""
+def server(env: Mapping[str, str], *, processes: int = 1) -> Iterator[tuple[int, int]]:
+    """Serve the gate and what it is compared with; yields (port, id of the first process)."""
     port = free_port()
     command = ["uvicorn", "tests.benchmarks.serving:application", "--port", str(port)]
     command += ["--loop", "uvloop", "--http", "config.shortcut:ShortcutProtocol", "--no-access-log"]
-    command += ["--log-level", "warning"]
+    command += ["--log-level", "warning", "--workers", str(processes)]
     with running([sys.executable, "-m", *command], cwd=ROOT, env=env) as process:
         await_answer(f"http://127.0.0.1:{port}/healthz", process)
         yield port, process.pid

@@ -112,6 +112,15 @@ def main() -> None:
     )
     customer = make_customer()
     entitle(customer, meter, included=10**12)
+    for kind, property_ in (("sum", "size"), ("max", "size"), ("unique", "user")):
+        work = Meter.objects.create(
+            key=f"work.{kind}",
+            event_type="work.done",
+            aggregation=kind,
+            value_property=property_,
+            created_at=now,
+        )
+        entitle(customer, work, window="lifetime", included=10**12)
     sown = {
         "gateway_key": make_gateway()[1],
         "customer": customer.id,

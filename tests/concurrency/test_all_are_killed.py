@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ class Gate:
                 return  # cut off in the middle
             number, place, status, body = json.loads(line)
             self.statuses[status] += 1
-            if status == 200 and (body.get("accepted", 1) + body.get("duplicates", 0)) == 1:
-                self.answered.add(_id(self.callers[number][place]))
+            ids = _ids(self.callers[number][place])
+            fates = body.get("accepted", 1) + body.get("duplicates", 0)
+            if status == 200 and fates == len(ids):
+                self.answered |= ids
 
     def kill(self) -> None:
         """With kill -9; returns when its last words are read."""
@@ -91,15 +94,17 @@ class Gate:
             pipe.close()
 
 
-def _id(call: list[Any]) -> str:
+def _ids(call: list[Any]) -> set[str]:
     body = call[2]
-    found: str = body[0]["id"] if isinstance(body, list) else body["id"]
-    return found
+    return {each["id"] for each in body} if isinstance(body, list) else {body["id"]}
 
 
 def _callers(server: OwnServer) -> Callers:
-    """Calls that consume one, and events that count one, all with ids of their own."""
-    made: Callers = []
+    """Calls that consume one, events that count one, and batches of work, some of it late.
+
+    All of it has ids of its own; work counts on a sum, a maximum and different members.
+    """
+    now, made = datetime.now(UTC), []
     for caller in range(CALLERS):
         calls: list[list[Any]] = []
         for number in range(CALLS):
@@ -107,12 +112,24 @@ def _callers(server: OwnServer) -> Callers:
             if number % 3:
                 body = {"key": server.customer_key, "meter": "api.calls", "id": id_}
                 calls.append(["POST", "/api/v1/check", body | {"mode": "consume"}])
-            else:
-                event = {"specversion": "1.0", "id": id_, "source": "app", "type": "api.call"}
-                event |= {"subject": server.customer_key}
-                calls.append(["POST", "/api/v1/events", [event]])
+                continue
+            common = {"specversion": "1.0", "source": "app", "subject": server.customer_key}
+            events: list[dict[str, Any]] = [common | {"id": id_, "type": "api.call"}]
+            for place in range(number % 4):
+                size = 1 + (caller * number + place) % 1_000
+                data = {"size": size, "user": f"user-{size % 37}"}
+                work = common | {"id": f"{id_}-{place}", "type": "work.done", "data": data}
+                at = now - timedelta(minutes=size % 200)
+                events.append(work | ({"time": at.isoformat()} if place % 2 else {}))
+            calls.append(["POST", "/api/v1/events", events])
         made.append(calls)
     return made
+
+
+def _work(callers: Callers) -> list[dict[str, Any]]:
+    """What was reported of work, as properties."""
+    batches = [call[2] for calls in callers for call in calls if isinstance(call[2], list)]
+    return [event["data"] for batch in batches for event in batch if "data" in event]
 
 
 def _counted(server: OwnServer) -> Counter[str]:
@@ -167,14 +184,35 @@ def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Pro
         _books_agree(server)
     gate.finish()
     assert gate.statuses == {200: CALLERS * CALLS}
-    counted = _counted(server)
-    assert len(counted) == CALLERS * CALLS
+    counted, work = _counted(server), _work(callers)
+    assert len(counted) == CALLERS * CALLS + len(work)
     assert set(counted.values()) == {1}
     _until(lambda: _waiting(server) == 0, "all is rolled up, by the worker that lives")
     _books_agree(server)
+    sizes = [each["size"] for each in work]
+    users = len({each["user"] for each in work})
+    assert _told(server) == {  # used, what the roll-ups sum to, how many events they count
+        "api.calls": (CALLERS * CALLS, CALLERS * CALLS, CALLERS * CALLS),
+        "work.sum": (sum(sizes), sum(sizes), len(work)),
+        "work.max": (max(sizes), max(sizes), len(work)),
+        "work.unique": (users, users, len(work)),
+    }
+
+
+def _told(server: OwnServer) -> dict[str, tuple[int, int, int]]:
+    """By meter: the balances, the roll-ups in its own way of counting, and their events."""
     with server.cursor() as cursor:
-        row = cursor.execute(
-            "SELECT sum(quantity), sum(events), (SELECT sum(used) FROM metering_balance)"
-            " FROM metering_rollup"
-        ).fetchone()
-    assert row == (CALLERS * CALLS,) * 3
+        rows = cursor.execute(
+            """
+            SELECT m.key, (SELECT sum(used) FROM metering_balance WHERE meter_id = m.id),
+                   CASE m.aggregation
+                   WHEN 'max' THEN max(r.quantity)
+                   WHEN 'unique' THEN (SELECT count(DISTINCT member) FROM metering_rollupmember
+                                        WHERE meter_id = m.id)
+                   ELSE sum(r.quantity) END,
+                   sum(r.events)
+              FROM metering_meter m JOIN metering_rollup r ON r.meter_id = m.id
+             GROUP BY m.id
+            """
+        ).fetchall()
+    return {key: (int(used), int(rolled), int(events)) for key, used, rolled, events in rows}
