@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.apps import apps
 from django.db import connection, models
 from django.db.migrations.loader import MigrationLoader
 
-from tests.architecture.sources import APPS
+from tests.architecture.sources import APPS, ROOT
 
 # Tables of metering that do not grow with the calls; every other one does.
 NOT_HOT = {
@@ -54,6 +56,15 @@ def test_tables_that_grow_with_the_calls_name_the_customer_in_their_key() -> Non
         if "customer_id" not in {field.attname for field in model._meta.pk_fields}
     ]
     assert wrong == []
+
+
+def test_the_documents_say_of_every_table_how_it_is_distributed() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    distributed = text.partition("create_distributed_table(name")[2].partition("AS name")[0]
+    hot = {model._meta.db_table for model in _hot_models() if model._meta.managed} | {PACKED}
+    assert set(re.findall(r"'(metering_\w+)'", distributed)) == hot
+    others = {f"metering_{name}" for name in NOT_HOT}
+    assert {name for name in others if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_models_order_nothing_by_default() -> None:
