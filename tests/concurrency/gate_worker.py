@@ -3,7 +3,8 @@
 `python -m tests.concurrency.gate_worker` takes JSON {"dsn", "gateway_key", "callers": [[call, …],
 …]}: each caller sends its calls one after the other, all callers at once. A call is [method, path,
 body]; "$hold" in a path is replaced by the hold of the caller's last answer. Each answer is
-printed as it comes: [caller, place, status, body]. Every other request goes the short way.
+printed as it comes: [caller, place, status, body]. Every other request goes the short way. Where
+the job "waits", the gate says "ready" when it can decide, and begins when it reads another line.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ def gate_of(dsn: str) -> Gate:
 
 async def _play(job: dict[str, Any]) -> None:
     gate = gate_of(job["dsn"])
+    if job.get("waits"):
+        unknown = {"customer": "nobody", "meter": "nothing"}
+        await ask(gate, job["gateway_key"], "POST", "/api/v1/check", unknown)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
     await asyncio.gather(
         *(_call(gate, job, number, calls) for number, calls in enumerate(job["callers"]))
     )

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import hypothesis
 import pytest
 from django.db import transaction
 from django.utils import timezone
@@ -14,13 +15,14 @@ from django.utils import timezone
 from accounts.models import Customer
 from accounts.operations.versions import bump_catalogue
 from metering.models import Balance, Meter, UsageEvent
-from tests.concurrency.gate_processes import Callers, finish, start
+from tests.concurrency.gate_processes import Callers, finish, start, start_together
 from tests.metering.gate.books import broken
 from tests.metering.gate.client import dsn, make_api_key, make_gateway
 from tests.metering.gate.conftest import entitle, make_customer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.proof]
 CHECK = "/api/v1/check"
+ROUNDS = 50 if hypothesis.settings().max_examples >= 1_000 else 3
 
 
 @pytest.fixture
@@ -40,20 +42,41 @@ def consume(key: str, id_: str, quantity: int = 1) -> list[Any]:
 
 
 def test_of_two_hundred_callers_exactly_six_are_admitted(meter: Meter) -> None:
-    customer = make_customer()
-    entitle(customer, meter, included=500)
-    key, (_, gateway_key) = make_api_key(customer), make_gateway()
+    _, gateway_key = make_gateway()
+    customers = [make_customer() for _ in range(ROUNDS)]
+    for customer in customers:
+        entitle(customer, meter, included=500)
+    keys = [make_api_key(customer) for customer in customers]
 
-    gates = [
-        start(dsn(), gateway_key, [[consume(key, f"{gate}-{caller}", 75)] for caller in range(50)])
+    # Of each customer's 200 a quarter is at each gate; the gates begin at the same moment.
+    shares = [
+        [[consume(key, f"{gate}-{caller}", 75) for key in keys] for caller in range(50)]
         for gate in range(4)
     ]
-    answers = [answer for gate in gates for answer in finish(gate)]
+    told = [finish(gate) for gate in start_together(dsn(), gateway_key, shares)]
 
-    assert Counter(status for _, _, status, _ in answers) == {200: 6, 402: 194}
-    assert all(body["max_admissible"] < 75 for _, _, status, body in answers if status == 402)
-    assert Balance.objects.get(customer_id=customer.id).used == 450
-    assert UsageEvent.objects.count() == 6
+    for place, customer in enumerate(customers):
+        mine = [(status, body) for each in told for _, at, status, body in each if at == place]
+        assert Counter(status for status, _ in mine) == {200: 6, 402: 194}
+        assert all(body["max_admissible"] < 75 for status, body in mine if status == 402)
+        assert Balance.objects.get(customer_id=customer.id).used == 450
+        assert UsageEvent.objects.filter(customer_id=customer.id).count() == 6
+
+
+def test_twins_at_four_gates_get_one_answer(meter: Meter) -> None:
+    customer = make_customer()
+    entitle(customer, meter, included=10**6)
+    key, (_, gateway_key) = make_api_key(customer), make_gateway()
+    calls = [consume(key, f"twin-{n}") for n in range(40)]
+
+    gates = start_together(dsn(), gateway_key, [[calls], [calls], [calls], [calls]])
+    told = [finish(gate) for gate in gates]
+
+    assert {status for each in told for _, _, status, _ in each} == {200}
+    bodies = [[body for _, _, _, body in sorted(each, key=lambda row: row[1])] for each in told]
+    assert all(each == bodies[0] for each in bodies)
+    assert Balance.objects.get(customer_id=customer.id).used == len(calls)
+    assert UsageEvent.objects.count() == len(calls)
 
 
 def test_random_calls_from_four_gates_leave_the_books_in_order(meter: Meter) -> None:
