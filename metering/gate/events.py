@@ -86,7 +86,7 @@ class Counting:
         try:
             at, key_id = self._when(call, event, work)
             usage, counts = self._counts(event, at)
-            settled = None if named is None else settle(work, named, usage, self.found, now=now)
+            settled = None if named is None else settle(work, named, usage, self.found)
         except Problem:
             if not own:
                 work.new_ids.append(key)  # perhaps a repeat: the write finds out, as for a check
@@ -116,8 +116,7 @@ class Counting:
         if not own:
             work.new_ids.append(key)
         if settled and not settled.before:
-            row.late, row.over_hold, row.from_hold = settled.late, settled.over, own
-            settled.close(work, event=key, catalogue=catalogue, now=now)
+            settled.close(work, row, catalogue=catalogue, now=now)
         return ACCEPTED
 
     def _is_repeat(self, event: EventBody, key: str, print_: int, work: Work, *, own: bool) -> bool:

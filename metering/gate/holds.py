@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from accounts.domain import ids
@@ -85,7 +86,6 @@ def settle(
     """Charge what was really used and free the rest; past its time the usage still counts."""
     account = work.account
     actual = _actual(body, hold, catalogue)
-    late, over = is_late(hold, now), is_over(hold, actual)
     free(work, call.key, hold)
     paid_by: dict[str, Any] = {}
     for meter_id, quantity in actual.items():
@@ -110,23 +110,9 @@ def settle(
         properties=properties,
         paid_by=paid_by or None,
         from_hold=True,
-        late=late,
-        over_hold=over,
     )
     add_event(work, row, at=now, catalogue=catalogue)
-    return settled_body(
-        work, hold, actual, key=call.key, event=call.key, catalogue=catalogue, now=now
-    )
-
-
-def is_late(hold: HoldState, now: datetime) -> bool:
-    """Whether a hold is settled past its time."""
-    return _state(hold, now) == "expired"
-
-
-def is_over(hold: HoldState, actual: Mapping[int, int]) -> bool:
-    """Whether more was used than was held."""
-    return any(quantity > hold.items.get(str(m), 0) for m, quantity in actual.items())
+    return settled_by(work, hold, actual, row, key=call.key, catalogue=catalogue, now=now)
 
 
 def free(work: Work, key: str, hold: HoldState) -> None:
@@ -135,31 +121,33 @@ def free(work: Work, key: str, hold: HoldState) -> None:
     _close(work, key, "settled")
 
 
-def settled_body(
+def settled_by(
     work: Work,
     hold: HoldState,
     actual: Mapping[int, int],
+    event: EventRow,
     *,
     key: str,
-    event: str,
     catalogue: Catalogue,
     now: datetime,
 ) -> tuple[dict[str, Any], Sequence[BalanceTold]]:
-    """What the settling of a hold is answered: how it stands, by which event, and the balances.
+    """What the settling of a hold by an event is answered, and its balances; the event says how.
 
     `actual`: what was used of the hold's meters, which is taken already.
     """
     customer_id = work.account.customer_id
+    event.late = _state(hold, now) == "expired"
+    event.over_hold = any(n > hold.items.get(str(meter), 0) for meter, n in actual.items())
     balances = answers.balances_of(work.account, actual, at=now, catalogue=catalogue)
     return {
         "hold": _hold_body(customer_id, key, "settled", hold),
-        "event": answers.owned("evt", customer_id, event),
+        "event": answers.owned("evt", customer_id, event.id),
         "items": [
             {"meter": catalogue.meters_by_id[m].key, "quantity": quantity}
             for m, quantity in actual.items()
         ],
-        "over_hold": is_over(hold, actual),
-        "late": is_late(hold, now),
+        "over_hold": event.over_hold,
+        "late": event.late,
         "balances": balances,
     }, balances
 
@@ -219,7 +207,10 @@ def _state(hold: HoldState, now: datetime) -> str:
 def _content(call: Closing) -> object:
     if call.body is None:
         return None
-    items = sorted((each.meter, each.quantity) for each in call.body.items or ())
+    # By meter alone: one that is named twice, or without a quantity, is refused further on.
+    items = sorted(
+        ((each.meter, each.quantity) for each in call.body.items or ()), key=itemgetter(0)
+    )
     return [call.body.quantity, items, call.body.properties]
 
 

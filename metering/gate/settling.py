@@ -19,6 +19,7 @@ from metering.domain.aggregates import Counted
 from metering.gate import answers, holds
 from metering.gate.calls import DUPLICATE, Fate, Used, Work
 from metering.gate.catalogue import Catalogue
+from metering.gate.rows import EventRow
 from metering.gate.store import Found
 from metering.gate.wire import Problem
 
@@ -38,8 +39,6 @@ class Settled:
     actual: dict[int, int]  # what the event counts as on the hold's meters
     before: bool
     closing: str | None  # what was answered then
-    late: bool
-    over: bool
 
     def repeated(self, catalogue: Catalogue) -> Fate:
         """The fate of an event with the hold's own id: the same usage is the same report."""
@@ -54,16 +53,18 @@ class Settled:
             "id_reused", "The hold was settled before with another quantity.", param="data.hold"
         )
 
-    def close(self, work: Work, *, event: str, catalogue: Catalogue, now: datetime) -> None:
-        """Note by which event it was settled, once that is counted."""
-        body, _ = holds.settled_body(
-            work, self.hold, self.actual, key=self.key, event=event, catalogue=catalogue, now=now
+    def close(self, work: Work, row: EventRow, *, catalogue: Catalogue, now: datetime) -> None:
+        """Note by which event it was settled, and in the event how, once that is counted."""
+        body, _ = holds.settled_by(
+            work, self.hold, self.actual, row, key=self.key, catalogue=catalogue, now=now
         )
-        print_ = answers.fingerprint("event", event)
-        encoded = answers.encode(body)
-        holds.close(work, self.key, closing=encoded, fingerprint=print_)
-        if self.key != event:
-            work.used[self.key] = Used(print_, closing=encoded)
+        row.from_hold = self.key == row.id
+        print_, closing = answers.fingerprint("event", row.id), answers.encode(body)
+        holds.close(work, self.key, closing=closing, fingerprint=print_)
+        # Where the event has the hold's own id, a repeat of either is told from the other by this.
+        used = work.used[row.id] if row.from_hold else Used(print_)
+        used.closing = closing
+        work.used[self.key] = used
 
 
 def settle(
@@ -71,8 +72,6 @@ def settle(
     key: str,
     usage: Mapping[str, Counted],
     found: Mapping[tuple[int, str], Found],
-    *,
-    now: datetime,
 ) -> Settled:
     """Free the hold that an event of such usage names, unless it was settled; raises Problem."""
     hold = holds.hold_of(work, key, found)
@@ -84,14 +83,13 @@ def settle(
     if state == "released":
         raise Problem("hold_released", "The hold was released.", param="data.hold")
     actual = {int(meter): int(value) for meter, value in usage.items() if meter in hold.items}
-    late, over = holds.is_late(hold, now), holds.is_over(hold, actual)
     if state == "settled":
         closing = hold.closing if row is None else row.closing
-        return Settled(key, hold, actual, True, closing, late, over)  # noqa: FBT003
+        return Settled(key, hold, actual, before=True, closing=closing)
     if not actual:
         raise Problem("meter_unknown", "The event counts on no meter of the hold.")
     holds.free(work, key, hold)
-    return Settled(key, hold, actual, False, None, late, over)  # noqa: FBT003
+    return Settled(key, hold, actual, before=False, closing=None)
 
 
 def hold_named(data: Mapping[str, Any], *, of: int) -> str | None:

@@ -10,7 +10,8 @@ WITH asked AS MATERIALIZED (
     SELECT d.*, k.customer_id
       FROM json_to_recordset(%(events)s::json)
            AS d (digest uuid, place int, subject text, customer bigint, key text, source text,
-                 external_id text, type text, occurred_at timestamptz, properties jsonb, code text, detail text)
+                 external_id text, type text, occurred_at timestamptz, properties jsonb, code text,
+                 detail text)
       LEFT JOIN accounts_apikey AS k ON k.digest = decode(d.key, 'hex')
       LEFT JOIN accounts_customer AS c ON c.id = coalesce(k.customer_id, d.customer)
      WHERE (d.key IS NULL OR k.customer_id IS NOT NULL) AND c.erased_at IS NULL

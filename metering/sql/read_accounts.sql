@@ -3,7 +3,8 @@
 --      (balances whose window ended before it are left out; where there is a spend limit, those
 --      of a whole billing period before it are not), now timestamptz.
 -- Out: one row per customer found: its columns, and JSON lists of its rights. A reference that
---      gives no row is unknown, and so is whoever was erased. Times are microseconds of Unix time, or null.
+--      gives no row is unknown, and so is whoever was erased. Times are microseconds of Unix time,
+--      or null.
 -- Everything is joined on the customer's version, which Citus keeps beside the rest of it.
 WITH wanted AS (
     SELECT unnest(%(ids)s::bigint[]) AS customer_id
@@ -65,6 +66,7 @@ SELECT c.id,
   FROM wanted AS w
   JOIN accounts_customer AS c ON c.id = w.customer_id AND c.erased_at IS NULL
   JOIN accounts_customerversion AS v ON v.customer_id = w.customer_id
-  LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit, agreed,
+  LEFT JOIN (SELECT customer_id, plan_key, plan_name, deny_code, deny_at, invoice_url, spend_limit,
+                    agreed,
                     ('3 days 1 ' || (spend_limit ->> 'window'))::interval AS spend_period
                FROM metering_standing) AS s ON s.customer_id = v.customer_id

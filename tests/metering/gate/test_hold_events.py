@@ -206,3 +206,17 @@ def test_the_fate_of_an_event_tells_the_hold_that_it_named(world: World) -> None
         if (fate := event_fate(world.customer.id, event_id=row.id)) is not None
     }
     assert named == {"other": Hold.objects.get(), "none": None}
+
+
+def test_a_hold_that_comes_again_beside_its_own_event_is_answered_as_at_first(
+    world: World,
+) -> None:
+    body = {"key": world.key, "meter": "chat.tokens", "mode": "hold", "id": "h", "source": "app"}
+    first = world.gate.check(body)
+    mine = event(world, "h", data={"tokens": 3, "hold": first.body["hold"]["id"]})
+
+    reported, again = world.gate.together(("/api/v1/events", [mine]), ("/api/v1/check", body))
+
+    assert reported.body["accepted"] == 1
+    assert (again.status, again.body) == (200, first.body)
+    assert world.balance(world.tokens) == (3, 0)

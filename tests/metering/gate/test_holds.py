@@ -218,6 +218,9 @@ def test_what_a_grant_paid_returns_to_it(world: World) -> None:
     assert got.body["max_admissible"] == 1_100
 
 
+TWICE_ONCE_WITHOUT = [{"meter": "chat.tokens", "quantity": 1}, {"meter": "chat.tokens"}]
+
+
 @pytest.mark.parametrize(
     ("action", "body", "status", "code"),
     [
@@ -226,6 +229,7 @@ def test_what_a_grant_paid_returns_to_it(world: World) -> None:
         ("settle", {"quantity": 1, "items": [{"meter": "chat.tokens"}]}, 422, "parameter_invalid"),
         ("settle", {"items": [{"meter": "api.calls", "quantity": 1}]}, 422, "meter_unknown"),
         ("settle", {"items": [{"meter": "chat.tokens"}]}, 422, "parameter_missing"),
+        ("settle", {"items": TWICE_ONCE_WITHOUT}, 422, "parameter_missing"),
         ("settle", {"quality": 1}, 422, "parameter_unknown"),
         ("extend", {"ttl": 100_000}, 422, "parameter_invalid"),
         ("release", {"why": 1}, 422, "parameter_unknown"),
