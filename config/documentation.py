@@ -9,6 +9,8 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from accounts.domain.problem_types import PROBLEM_TYPES
@@ -78,7 +80,16 @@ def problem_page(request: HttpRequest, code: str) -> HttpResponse:
     kind = PROBLEM_TYPES.get(code)
     if kind is None:
         raise Http404(f"There is no problem called {code}.")
-    return render(request, "docs/problem.html", {"kind": kind})
+    return render(request, "docs/problem.html", {"kind": kind, "mend": _with_code(kind.mend)})
+
+
+def _with_code(text: str) -> SafeString:
+    """A sentence whose words in backticks are code."""
+    shown = [
+        format_html("<code>{}</code>", part) if place % 2 else part
+        for place, part in enumerate(text.split("`"))
+    ]
+    return format_html_join("", "{}", ((part,) for part in shown))
 
 
 @cache

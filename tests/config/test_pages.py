@@ -65,6 +65,13 @@ def test_every_problem_has_its_page(client: Client, code: str) -> None:
     assert PROBLEM_TYPES[code].title in client.get(f"/docs/problems/{code}").content.decode()
 
 
+def test_what_is_code_in_a_problem_is_shown_as_code(client: Client) -> None:
+    page = client.get("/docs/problems/quota_exhausted").content.decode()
+    assert "<dd>Upgrade, or wait where <code>retry</code> says that it helps.</dd>" in page
+    pages = (client.get(f"/docs/problems/{code}").content.decode() for code in PROBLEM_TYPES)
+    assert not any("`" in each for each in pages)
+
+
 def test_the_list_of_problems_and_one_that_is_none(client: Client) -> None:
     page = client.get("/docs/problems/").content.decode()
     assert all(f"/docs/problems/{code}" in page for code in PROBLEM_TYPES)
