@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from collections import Counter
 from typing import Any
 
@@ -138,18 +139,7 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
 
     answered: set[str] = set()
     for seen in (3, 40, 150):
-        gate = start(dsn(), gateway_key, callers)
-        assert gate.stdout is not None
-        for _ in range(seen):
-            number, place, status, _body = json.loads(gate.stdout.readline())
-            assert status == 200
-            answered.add(callers[number][place][2]["id"])
-        gate.kill()
-        rest, _ = gate.communicate(timeout=30)
-        for line in rest.splitlines():
-            if line.endswith("]"):
-                number, place, status, _body = json.loads(line)
-                answered.add(callers[number][place][2]["id"])
+        answered |= _answered_until_killed(start(dsn(), gateway_key, callers), callers, seen)
         counted = _counted(customer)
         assert answered <= counted.keys()
         assert set(counted.values()) == {1}
@@ -161,6 +151,25 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
     assert set(counted.values()) == {1}
     assert Balance.objects.get(customer_id=customer.id).used == 3_200
     assert broken() == []
+
+
+def _answered_until_killed(
+    process: subprocess.Popen[str], callers: Callers, seen: int
+) -> set[str]:
+    """Kill a gate when `seen` of its answers were read; return the ids of all that it gave."""
+    answered: set[str] = set()
+    with process as gate:
+        assert gate.stdout is not None
+        # Read on where readline() ends: communicate() would begin behind what is in its buffer.
+        for line in gate.stdout:
+            if line.endswith("]\n"):
+                number, place, status, _body = json.loads(line)
+                assert status == 200
+                answered.add(callers[number][place][2]["id"])
+            if len(answered) == seen:
+                gate.kill()
+    assert len(answered) >= seen
+    return answered
 
 
 def _counted(customer: Customer) -> Counter[str]:
