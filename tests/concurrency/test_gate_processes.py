@@ -153,9 +153,7 @@ def test_a_gate_that_is_killed_loses_and_doubles_nothing(meter: Meter) -> None:
     assert broken() == []
 
 
-def _answered_until_killed(
-    process: subprocess.Popen[str], callers: Callers, seen: int
-) -> set[str]:
+def _answered_until_killed(process: subprocess.Popen[str], callers: Callers, seen: int) -> set[str]:
     """Kill a gate when `seen` of its answers were read; return the ids of all that it gave."""
     answered: set[str] = set()
     with process as gate:
