@@ -16,7 +16,7 @@ FEW, MANY, CUSTOMERS = 2_000, 6_000, 300
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_long_history_is_stored_once_and_measured_beside_a_short_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
