@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -219,22 +220,31 @@ def _actual(body: SettleBody, hold: HoldState, catalogue: Catalogue) -> dict[int
     if body.items is not None:
         if body.quantity is not None:
             raise Problem("parameter_invalid", "Give quantity or items, not both.", param="items")
-        actual = {}
+        held = {catalogue.meters_by_id[int(each)].key: int(each) for each in hold.items}
+        actual: dict[int, int] = {}
         for each in body.items:
-            meter = catalogue.meters.get(each.meter)
-            if meter is None or str(meter.id) not in hold.items:
-                raise Problem("meter_unknown", f"The hold has no {each.meter!r}.", param="items")
+            meter_id = held.get(each.meter)
+            if meter_id is None:
+                raise _not_held(each.meter, [*held])
             if each.quantity is None:
                 raise Problem("parameter_missing", "Name a quantity.", param="items.quantity")
-            if meter.id in actual:
+            if meter_id in actual:
                 raise Problem("parameter_invalid", "Name each meter once.", param="items")
-            actual[meter.id] = each.quantity
+            actual[meter_id] = each.quantity
         return actual
     if body.quantity is None:
         raise Problem("parameter_missing", "Name the quantity really used.", param="quantity")
     if len(hold.items) != 1:
         raise Problem("parameter_missing", "The hold has several items: name each.", param="items")
     return {int(next(iter(hold.items))): body.quantity}
+
+
+def _not_held(name: str, held: Sequence[str]) -> Problem:
+    near = difflib.get_close_matches(name, held, n=3, cutoff=0.5)
+    hint = f"Nearest: {', '.join(near)}." if near else f"It has {', '.join(held)}."
+    return Problem(
+        "meter_unknown", f"The hold has no {name!r}. {hint}", param="items.meter", nearest=near
+    )
 
 
 def _give_back(work: Work, key: str, hold: HoldState) -> None:

@@ -128,6 +128,25 @@ def test_the_nearest_member_of_a_settle_is_offered(world: World) -> None:
         assert got.body["nearest"] == nearest
 
 
+def test_the_nearest_meter_of_its_hold_is_offered_to_a_settle(world: World) -> None:
+    hold = world.check(mode="hold", id="held", quantity=5).body["hold"]["id"]
+    before = world.state()
+    for name, nearest, said in (
+        ("api.cals", ["api.calls"], "Nearest: api.calls."),
+        ("chat.tokens", [], "It has api.calls."),  # a meter, but none of the hold
+    ):
+        items = [{"meter": name, "quantity": 3}]
+        got = world.gate.send("POST", f"/api/v1/holds/{hold}/settle", {"items": items})
+        assert (got.status, got.body["code"], got.body["param"]) == (
+            422,
+            "meter_unknown",
+            "items.meter",
+        )
+        assert got.body["nearest"] == nearest
+        assert got.body["detail"] == f"The hold has no {name!r}. {said}"
+    assert world.state() == before
+
+
 def test_customers_by_id_external_id_and_key(world: World) -> None:
     with transaction.atomic():
         bump(world.customer.id)
