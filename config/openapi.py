@@ -36,9 +36,12 @@ For gateways that can only forward a request, with any method, and anything behi
 path. The customer's key comes in Authorization, X-Api-Key or api-key; what is asked for in
 X-Farebox-Meter, -Quantity and -Mode, else from the gateway's routes (X-Forwarded-Method and
 -Uri, X-Original-Method and -Uri, or the method and the path); the id in X-Request-Id. Allowed:
-200, no body, X-Farebox-Customer, -Plan, -Decision and -Hold always, and `X-Farebox:
-authorize/1`. Under `/authorize/nginx` a denial is 403 with X-Farebox-Status and
-X-Farebox-Problem; under `/authorize/nginx-accel` an admission has `X-Accel-Redirect: @upstream`.
+200, no body, X-Farebox-Customer, -Plan, -Decision, -Hold and -Value (of a static entitlement,
+percent-encoded) always, and `X-Farebox: authorize/1`. Under `/authorize/nginx` a denial is 403
+with X-Farebox-Status and X-Farebox-Problem; under `/authorize/nginx-accel` an admission has
+`X-Accel-Redirect: @upstream`. What the gateway itself gets wrong, its own key or a route that is
+missing, is 503 `gateway_misconfigured` under all of them, with its code in `fault` and in
+X-Farebox-Fault: no client is told that it did wrong.
 """
 
 
@@ -108,7 +111,7 @@ def gate_paths() -> dict[str, dict[str, Any]]:
                 "security": [{"gatewayHeader": []}],
                 "responses": {
                     "200": {"description": "Yes."},
-                    **refusals,
+                    **refusals, "503": PROBLEM_ANSWER,
                     "default": PROBLEM_ANSWER,
                 },
             }

@@ -136,6 +136,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = _table(
     # 5xx: ours.
     P("internal_error", 500, "Internal error", "Something is wrong on our side; it was logged.",
       "Retry with the same id; report the X-Request-Id."),
+    P("gateway_misconfigured", 503, "Gateway misconfigured",
+      "The gateway, not the request that it forwarded, is at fault: its own key is not good, no"
+      " route of it fits, or what it asks for cannot be asked.",
+      "Callers can do nothing; for the gateway's operator `fault` has the code of what is wrong,"
+      " and the detail says what."),
     P("unavailable", 503, "Unavailable", "We cannot decide at this moment.",
       "Retry after Retry-After with the same id."),
     P("overloaded", 503, "Overloaded", "More calls wait than we can answer in time.",

@@ -108,7 +108,7 @@ class Gate:
             started = time.perf_counter()
             answer = await self._answer(scope, headers, body)
         except Problem as refused:
-            answer = answers.problem(refused, base_url=self._settings.base_url)
+            answer = self._refused(refused, headers, scope["path"])
         except Overloaded:
             metrics.OVERLOADED.inc()
             answer = self._too_many(scope["path"])
@@ -209,6 +209,16 @@ class Gate:
         instance = routing.instance_of(path).encode()
         body = b'%s,"instance":"%s"}' % (self._refusal, instance)
         return Answer(self._overloaded.status, body, self._overloaded.headers)
+
+    def _refused(self, refused: Problem, headers: dict[bytes, bytes], path: str) -> Answer:
+        """The answer to a request that asks wrongly; of a forwarded one the gateway does."""
+        base_url, engine = self._settings.base_url, self._engine
+        if engine is None or not path.startswith(authorize.PATH):
+            return answers.problem(refused, base_url=base_url)
+        digest = self._callers.get(routing.gateway_key(path, headers) or b"", b"")
+        known = engine.catalogue.gateways.get(digest)
+        name = known.gateway if known else ""
+        return authorize.misconfiguration(refused, gateway=name, base_url=base_url)
 
     def told(self, answer: Answer, path: str) -> Answer:
         """An answer as it is sent: a problem says what it is about."""

@@ -1,7 +1,8 @@
 """ANY /authorize: for gateways that can only forward a request and look at the answer.
 
 Allow is exactly 200 with an empty body and every identity header, empty ones included, so that
-nothing a client sent under these names gets through. A denial is the problem itself. Two dialects
+nothing a client sent under these names gets through. A denial is the problem itself. What the
+gateway itself gets wrong is 503, because its client did nothing wrong. Two dialects
 for nginx, whose auth_request knows no 402: `/authorize/nginx` answers every user error as 403 and
 puts the truth into headers; `/authorize/nginx-accel` hands an allowed request on by
 X-Accel-Redirect.
@@ -16,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from accounts.domain import keys
 from metering.domain.meters import QUANTITY_MAX
-from metering.gate import answers
+from metering.gate import answers, misconfigured
 from metering.gate.answers import AllowedBody, Answer, Header, HoldBody
 from metering.gate.calls import Call, Check
 from metering.gate.catalogue import GatewayKey, Route
@@ -34,8 +35,10 @@ PATH = "/api/v1/authorize"
 VERSION: Header = (b"x-farebox", b"authorize/1")
 _MODES = ("peek", "consume", "hold")
 _IDENTITY = (b"x-farebox-customer", b"x-farebox-decision", b"x-farebox-plan", b"x-farebox-hold")
+_NO_VALUE: Header = (b"x-farebox-value", b"")
 _USER_ERRORS = range(400, 500)
 _OURS = keys.KeyKind.CUSTOMER.value
+_PLAIN = "!#$&'()*+,-./:;<=>?@[]^_`{|}~"  # of a value in a header; all else is percent-encoded
 _SLASH = re.compile("%2f", re.IGNORECASE)
 _ID_SHOWN = 255  # characters of an id that are kept to be read; all of it tells it from others
 _SHOWN = 200  # characters of a path: a problem goes into a header, of which proxies take 4 kB
@@ -62,7 +65,10 @@ def authorize(
     method: str,
     suffix: str,
 ) -> Single | Answer:
-    """A forwarded request as a check, or why it is none; `suffix`: what follows /authorize."""
+    """A forwarded request as a check, or why it is none; `suffix`: what follows /authorize.
+
+    Raises Problem where the gateway asks wrongly.
+    """
     suffix, accel = _without(suffix, "/nginx-accel")
     suffix, nginx = (suffix, False) if accel else _without(suffix, "/nginx")
     try:
@@ -70,17 +76,27 @@ def authorize(
             engine, caller, gateway, headers, forwarded=_forwarded(headers, method, suffix)
         )
     except Problem as refused:
+        if misconfigured.is_gateways(refused):
+            raise
         return _deny(answers.problem(refused, base_url=caller.base_url), as_403=nginx)
     return Single(call, caller, _told_by_accel if accel else _told_nginx if nginx else _told)
 
 
 def _told(call: Call, caller: Caller, *, accel: bool = False, as_403: bool = False) -> Answer:
+    failure = call.failure
+    if failure is not None and misconfigured.is_gateways(failure):
+        return misconfiguration(failure, gateway=caller.gateway, base_url=caller.base_url)
     answer = answer_of(call, caller)
     if answer.status == 200:
         return _allow(answer, accel=accel)
     if answer.status == FAULT.status:  # it would be shown to an end client
         answer = answers.problem(UNAVAILABLE, base_url=caller.base_url)
     return _deny(answer, as_403=as_403)
+
+
+def misconfiguration(refused: Problem, *, gateway: str, base_url: str) -> Answer:
+    """What a gateway is answered that asks wrongly, in every dialect; "": no known one."""
+    return _deny(misconfigured.answer(refused, gateway=gateway, base_url=base_url), as_403=False)
 
 
 _told_nginx = partial(_told, as_403=True)
@@ -134,7 +150,11 @@ def _wanted(
         return route.meter, route.quantity, cast("Mode", route.mode)
     shown = f"{method[:_SHOWN]} {path[:_SHOWN]}"
     if not agreed:
-        raise Problem("route_unknown", f"{shown} can be read in two ways, which are two routes.")
+        raise Problem(
+            "route_unknown",
+            f"{shown} can be read in two ways, which are two routes.",
+            param="path",
+        )
     raise Problem("route_unknown", f"The gateway {gateway.gateway!r} has no route for {shown}.")
 
 
@@ -174,7 +194,9 @@ def _credential(headers: Mapping[bytes, bytes]) -> str:
                 return sent
             first = first or sent
     if not first:
-        raise Problem("key_missing", "Send your API key: `Authorization: Bearer fb_key_…`.")
+        raise Problem(
+            "key_missing", "Send your API key: `Authorization: Bearer fb_key_…`.", param="key"
+        )
     return first
 
 
@@ -209,13 +231,16 @@ def _resolved(path: str) -> str:
 
 
 def _allow(answer: Answer, *, accel: bool) -> Answer:
-    known = dict(answer.headers)
+    known, value = dict(answer.headers), _NO_VALUE
     if isinstance(answer.body, AllowedBody):
         known[b"x-farebox-plan"] = answer.body.plan.encode("ascii", "replace")
         if isinstance(answer.body.hold, HoldBody):
             known[b"x-farebox-hold"] = answer.body.hold.id.encode()
+        if isinstance(answer.body.value, str):
+            value = (b"x-farebox-value", quote(answer.body.value, safe=_PLAIN).encode())
     headers: list[Header] = [VERSION]
     headers += [(name, known.get(name, b"")) for name in _IDENTITY]
+    headers.append(value)
     kept = (b"ratelimit", b"ratelimit-policy", b"farebox-replayed")
     headers += [(name, known[name]) for name in kept if name in known]
     if accel:

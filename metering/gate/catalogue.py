@@ -83,9 +83,9 @@ class Catalogue:
         if key is None:
             raise Problem("key_unknown", "No gateway has this key.")
         if key.disabled or (key.revoked_at is not None and key.revoked_at <= now):
-            raise Problem("key_revoked", "The gateway's key was revoked.")
+            raise Problem("key_revoked", f"The key of the gateway {key.gateway!r} was revoked.")
         if key.expires_at is not None and key.expires_at <= now:
-            raise Problem("key_expired", "The gateway's key has expired.")
+            raise Problem("key_expired", f"The key of the gateway {key.gateway!r} has expired.")
         return key
 
     def nearest(self, name: str) -> list[str]:

@@ -41,5 +41,8 @@ QUARANTINED = Counter("farebox_gate_quarantined", "Refused events that were kept
 UNQUARANTINED = Counter(
     "farebox_gate_unquarantined", "Refused events that could be mended, but for which was no room"
 )
+MISCONFIGURED = Counter(
+    "farebox_gate_misconfigured", "Forwarded requests refused for their gateway's set-up", ["code"]
+)
 OVERLOADED = Counter("farebox_gate_overloaded", "Requests refused because too many calls waited")
 EXPIRED = Counter("farebox_gate_expired_holds", "Holds given back because their time was over")

@@ -24,6 +24,7 @@ Headers = Mapping[str, str]
 __all__ = ["live", "server", "server_log", "stripe_of_the_session"]
 ROUTES = [
     {"method": "POST", "path": "/v1/chat/*", "meter": TOKENS, "quantity": 1_000, "mode": "hold"},
+    {"method": "*", "path": "/region", "meter": "region", "mode": "peek"},
     {"method": "*", "path": "/v1/models", "meter": CALLS, "mode": "peek"},
     {"method": "*", "path": "/v1/*", "meter": CALLS, "quantity": 1, "mode": "consume"},
 ]

@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 
 from config.quickstart.catalogue import CALLS, TOKENS
 from metering.models import Hold, UsageEvent
-from tests.gateways.conftest import Client, Edge
+from tests.flows.conftest import Live
+from tests.gateways.conftest import Client, Edge, Got
 from tests.gateways.upstream import CHUNKS, Upstream, serving
 
 pytestmark = [pytest.mark.gateways, pytest.mark.slow]
@@ -23,6 +25,7 @@ FORGED = {
     "X-Farebox-Plan": "forged",
     "X-Farebox-Decision": "dec_forged",
     "X-Farebox-Hold": "hold_forged",
+    "X-Farebox-Value": "forged",
     # What many applications take for the same name.
     "X_Farebox_Customer": "cus_forged",
     "X-Farebox_Customer": "cus_forged",
@@ -55,6 +58,7 @@ def test_an_admitted_request_arrives_as_it_was_sent_with_the_identity_farebox_ga
     assert decision.startswith("dec_")
     assert "forged" not in str(seen.headers)
     assert not any(seen.headers.get_all("X-Farebox-Hold", []))
+    assert not any(seen.headers.get_all("X-Farebox-Value", []))
     assert (seen.headers["X-Mine"], seen.headers["Authorization"]) == ("kept", None)
     assert edge.client.key not in str(seen.headers)
     assert edge.balance(CALLS) == (1, 0)
@@ -86,8 +90,48 @@ def test_a_client_does_not_say_what_it_is_charged_for(edge: Edge) -> None:
 def test_what_no_route_fits_is_refused_even_under_a_dialects_name(edge: Edge) -> None:
     for path in ("/", "/elsewhere", "/nginx/elsewhere", "/nginx-accel/elsewhere"):
         got = edge.client.send("GET", path, headers=UNASKED)
-        assert (got.status, json.loads(got.body)["code"]) == (422, "route_unknown"), path
+        _not_the_clients_fault(got)
     assert (edge.upstream.seen, edge.balance(CALLS)) == ([], (0, 0))
+
+
+def _not_the_clients_fault(got: Got) -> None:
+    assert (got.status, got.headers["Content-Type"]) == (503, "application/problem+json")
+    assert got.headers["WWW-Authenticate"] is None
+    # Caddy hands on what Farebox says; the others have but one answer where nothing was decided.
+    assert json.loads(got.body)["code"] in ("unavailable", "gateway_misconfigured")
+
+
+def test_a_gateway_whose_key_is_not_good_blames_no_client(
+    gateway: Callable[..., int], live: Live, upstream: Upstream
+) -> None:
+    port = gateway(farebox=urlsplit(live.base_url).port, key="fb_gw_of_nobody")
+
+    _not_the_clients_fault(Client(port, "fb_key_any").send("GET", "/v1/things"))
+
+    assert upstream.seen == []
+
+
+def test_a_path_that_is_two_routes_is_the_clients_own_doing(edge: Edge) -> None:
+    got = edge.client.send("POST", "/v1/models/..%2Fchat/x", b"{}")
+
+    assert 400 <= got.status < 500  # Envoy takes no encoded slash at all
+    assert (edge.upstream.seen, edge.balance(TOKENS)) == ([], (0, 0))
+
+
+def test_the_value_of_a_feature_reaches_the_upstream(edge: Edge) -> None:
+    region = {"type": "static", "feature": "region", "value": "größer"}
+    calls = {"meter": CALLS, "type": "metered", "included": 1, "window": "month", "over": "deny"}
+    farebox = edge.live.farebox
+    plan = {"key": "placed", "name": "Placed", "entitlements": [region, calls], "activate": True}
+    farebox.post("/plans", plan)
+    farebox.post("/customers", {"external_id": "bob", "name": "bob"})
+    key = farebox.post("/api-keys", {"customer": "bob", "name": "test"})["key"]
+    farebox.post("/subscriptions", {"customer": "bob", "plan": "placed"})
+
+    assert Client(edge.client.port, key).send("GET", "/region", headers=FORGED).status == 200
+
+    (seen,) = edge.upstream.seen
+    assert seen.headers.get_all("X-Farebox-Value") == ["gr%C3%B6%C3%9Fer"]
 
 
 def test_a_hold_reaches_the_upstream_that_settles_it(edge: Edge) -> None:
