@@ -22,14 +22,15 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from billing.models import Invoice, StripeEvent
 from config import environment as env
 from config.problems import problem_response
-from metering.models import Fault, Hold, QuarantinedEvent, UsageBatch
+from metering.models import Fault, Hold, QuarantinedEvent, Tally, UsageBatch
+from metering.operations.expiring import SWEPT
 
 log = structlog.get_logger(__name__)
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -105,13 +106,32 @@ class Faults(Collector):
         yield GaugeMetricFamily("farebox_faults", "Invariants broken now", labels=["invariant"])
 
 
+class SweptHolds(Collector):
+    """How many holds the sweep has expired; it runs in workers, which nobody scrapes."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One counter, the same in every process; nothing while the database is away."""
+        (counter,) = self.describe()
+        try:
+            row = Tally.objects.filter(name=SWEPT).first()
+        except DatabaseError as error:
+            log.warning("metrics.database_unreachable", exc_info=error)
+            return
+        counter.add_metric([], row.count if row else 0)
+        yield counter
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Its name, without asking the database when it is registered."""
+        yield CounterMetricFamily("farebox_swept_holds", "Holds that the sweep has expired")
+
+
 def _registry() -> CollectorRegistry:
     """What this process counted, or what all did where they share FAREBOX_METRICS_DIR."""
     registry = REGISTRY
     if env.METRICS_DIR.read():
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    for rows in (WaitingRows(), Faults()):
+    for rows in (WaitingRows(), Faults(), SweptHolds()):
         registry.register(rows)
     return registry
 

@@ -31,8 +31,22 @@ class SmallestChangeShape(serializers.Serializer[Any]):
     remedy = serializers.DictField(allow_null=True, help_text="The first remedy that admits it.")
 
 
+class LastDenialShape(serializers.Serializer[Any]):
+    """The last of several denials that are one decision."""
+
+    at = InstantField()
+    problem = serializers.DictField(
+        allow_null=True, help_text="The answer that it was given; null where it was not kept."
+    )
+
+
 class DecisionShape(serializers.Serializer[Any]):
-    """A decision as it was made. Denials of one minute that are alike are one, counted."""
+    """A decision as it was made.
+
+    Denials of one minute with the same customer, meter, code and key are one decision, with the id
+    that each of them was told. `count` says how many they are; what is said without `last` is said
+    of the first of them.
+    """
 
     id = serializers.CharField()
     allowed = serializers.BooleanField()
@@ -41,7 +55,10 @@ class DecisionShape(serializers.Serializer[Any]):
     gateway = serializers.CharField(allow_null=True)
     api_key = serializers.CharField(allow_null=True)
     last_at = InstantField(required=False)
-    count = serializers.IntegerField(required=False)
+    count = serializers.IntegerField(required=False, help_text="How many denials it stands for.")
+    last = LastDenialShape(
+        required=False, allow_null=True, help_text="The last of them, where there were several."
+    )
     code = serializers.CharField(required=False)
     rule = serializers.CharField(required=False, help_text="What stood in the way.")
     problem = serializers.DictField(required=False, help_text="The answer that was given.")
@@ -97,7 +114,10 @@ class OneDecision(ManagementView):
 
 
 def denial_body(denial: Denial) -> dict[str, Any]:
-    """A denial: what it saw, which rule fired, the smallest change that would have admitted it."""
+    """A denial: what it saw, which rule fired, the smallest change that would have admitted it.
+
+    Of several all is the first one's, but for `last`.
+    """
     problem = denial.problem
     return {
         "id": _owned(PREFIX, denial),
@@ -106,6 +126,9 @@ def denial_body(denial: Denial) -> dict[str, Any]:
         "at": instant(denial.first_at),
         "last_at": instant(denial.last_at),
         "count": denial.count,
+        "last": {"at": instant(denial.last_at), "problem": denial.last_problem}
+        if denial.count > 1
+        else None,
         "gateway": _public(Gateway.PREFIX, denial.gateway_id),
         "api_key": _public(ApiKey.PREFIX, denial.api_key_id),
         "code": denial.code,

@@ -320,6 +320,7 @@ def deny(
     seen = work.rare.denials.get(key)
     if seen is not None:
         seen.count += 1
+        seen.last = answer.body
     else:
         work.rare.denials[key] = DenialRow(
             account.customer_id,

@@ -94,7 +94,7 @@ class ClosingRow(msgspec.Struct, omit_defaults=True):
 
 
 class DenialRow(msgspec.Struct):
-    """Denials of one minute for one reason."""
+    """Denials of one minute for one reason; `last`: what the last of them was told, if not one."""
 
     customer_id: int
     id: str
@@ -105,6 +105,7 @@ class DenialRow(msgspec.Struct):
     requested: int
     problem: object
     count: int = 1
+    last: object = None
 
 
 class Id(msgspec.Struct, gc=False):

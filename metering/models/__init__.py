@@ -24,6 +24,7 @@ from metering.models.rollups import (
     RollupMember,
     RollupReach,
 )
+from metering.models.tallies import Tally
 
 __all__ = [
     "Backfill",
@@ -52,6 +53,7 @@ __all__ = [
     "RollupReach",
     "StagedEvent",
     "Standing",
+    "Tally",
     "TokenPrice",
     "UsageBatch",
     "UsageEvent",

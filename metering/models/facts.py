@@ -160,7 +160,8 @@ class Hold(models.Model):
 class Denial(models.Model):
     """Denials of one minute with the same customer, meter, code and key, as one row.
 
-    `id` is a digest of those; `state` is what the first of them saw, for `GET /decisions/{id}`.
+    `id` is a digest of those, and the decision's id that each of them was told. `problem` and
+    `requested` are the first one's, `last_problem` the last one's where there were several.
     """
 
     PREFIX: ClassVar[str] = "dec"
@@ -178,6 +179,7 @@ class Denial(models.Model):
     count = models.BigIntegerField(default=1)
     requested = models.BigIntegerField(default=0)
     problem = models.JSONField()
+    last_problem = models.JSONField(null=True, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["customer", "-last_at"], name="denial_customer_last_at")]

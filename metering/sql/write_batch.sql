@@ -173,16 +173,18 @@ WITH catalogue AS (
 , inserted_denials AS (
     INSERT INTO metering_denial AS old (
         customer_id, id, code, meter, api_key_id, gateway_id, first_at, last_at, count,
-        requested, problem)
+        requested, problem, last_problem)
     SELECT d.customer_id, d.id, d.code, d.meter, d.api_key_id, d.gateway_id,
-           %(now)s::timestamptz, %(now)s::timestamptz, d.count, d.requested, d.problem
+           %(now)s::timestamptz, %(now)s::timestamptz, d.count, d.requested, d.problem, d.last
       FROM json_to_recordset(%(denials)s::json)
            AS d (customer_id bigint, id uuid, code text, meter text, api_key_id bigint,
-                 gateway_id bigint, count bigint, requested bigint, problem jsonb)
+                 gateway_id bigint, count bigint, requested bigint, problem jsonb, last jsonb)
      WHERE d.customer_id IN (SELECT customer_id FROM answered)
      ORDER BY d.customer_id, d.id
     ON CONFLICT (customer_id, id) DO UPDATE
-       SET count = old.count + EXCLUDED.count, last_at = greatest(old.last_at, EXCLUDED.last_at)
+       SET count = old.count + EXCLUDED.count, last_at = greatest(old.last_at, EXCLUDED.last_at),
+           last_problem = CASE WHEN EXCLUDED.last_at < old.last_at THEN old.last_problem
+                               ELSE coalesce(EXCLUDED.last_problem, EXCLUDED.problem) END
 )
 -- ]
 -- [deltas

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from accounts.operations.versions import bump
 from metering.gate import engine
 from metering.models import Balance, Hold
+from metering.operations.expiring import expire_holds
 from tests.free_ports import free_port
 from tests.metering.gate.client import GateProcess, make_api_key
 from tests.metering.gate.conftest import (
@@ -114,6 +115,18 @@ def test_what_becomes_of_events_is_counted(world: World) -> None:
         o: rise.of("farebox_gate_events_total", outcome=o) for o in ("accepted", "duplicate")
     }
     assert outcomes == {"accepted": 2, "duplicate": 1}
+
+
+def test_the_holds_of_the_sweep_are_counted_apart_from_those_that_a_gate_met(world: World) -> None:
+    rise = Rise()
+    for swept in (1, 2):
+        assert world.check(mode="hold", id=f"forgotten-{swept}", quantity=10).status == 200
+        with transaction.atomic():
+            bump(world.customer.id)
+            Hold.objects.filter(state="open").update(expires_at=past(1))
+        assert expire_holds(now=past(0), limit=10) == 1
+        assert rise.of("farebox_swept_holds_total") == swept
+    assert rise.of("farebox_gate_expired_holds_total") == 0
 
 
 def test_what_makes_calls_slow_or_fail_is_counted(

@@ -145,12 +145,18 @@ def test_a_denial_explained(operator: Client, customer: Customer) -> None:
     assert (body["allowed"], body["code"], body["count"]) == (False, "quota_exhausted", 3)
     assert body["rule"] == "1,000 of 1,000 api.calls are used."
     assert body["smallest_change"] == {"more": 6, "remedy": remedies[1]}
+    # A row of several of which the last one's answer was not kept yet.
+    assert body["last"] == {"at": body["last_at"], "problem": None}
     assert get(as_customer(customer), f"/decisions/{public}").json() == body
     assert get(as_customer(make_customer()), f"/decisions/{public}").status_code == 404
     assert get(operator, "/decisions", customer="acme").json()["data"] == [body]
     span = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
     Denial.objects.update(problem={"detail": "Suspended.", "requested": 10, "remedies": []})
     assert get(operator, f"/decisions/{public}").json()["smallest_change"] is None
+    Denial.objects.update(last_problem={"requested": 12})
+    assert get(operator, f"/decisions/{public}").json()["last"]["problem"] == {"requested": 12}
+    Denial.objects.update(count=1)
+    assert get(operator, f"/decisions/{public}").json()["last"] is None
     for query in ({"code": "not_in_plan"}, span):
         assert get(operator, "/decisions", customer="acme", **query).json()["data"] == []
 

@@ -137,16 +137,6 @@ def test_a_denied_id_is_admitted_after_a_grant(world: World) -> None:
     assert event.paid_by is not None
 
 
-def test_a_storm_of_denials_is_one_row(world: World) -> None:
-    got = [world.check(mode="consume", id=f"{n}", quantity=2_000) for n in range(20)]
-
-    assert {each.status for each in got} == {402}
-    assert {each.body["retry"] for each in got} == {"never"}
-    rows = list(Denial.objects.filter(customer_id=world.customer.id))
-    assert sum(row.count for row in rows) == 20
-    assert len(rows) <= 2  # two where the minute turned
-
-
 def test_all_items_or_none(world: World) -> None:
     before = world.state()
 

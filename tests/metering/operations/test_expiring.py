@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from accounts.models import CustomerVersion
-from metering.models import Balance, Grant, Hold
+from metering.models import Balance, Grant, Hold, Tally
 from metering.operations.checking import broken_invariants
-from metering.operations.expiring import expire_holds
+from metering.operations.expiring import SWEPT, expire_holds
 from metering.operations.granting import grant
 from tests.factories.metering import (
     NOW,
@@ -61,6 +61,18 @@ def test_nothing_overdue_changes_nothing() -> None:
     assert expire_holds(now=LATER - timedelta(microseconds=1), limit=10) == 0
     assert CustomerVersion.objects.get(customer=customer).version == version
     assert Balance.objects.get().held == 20
+    assert not Tally.objects.exists()
+
+
+@pytest.mark.django_db
+def test_what_was_swept_is_counted_for_those_who_watch() -> None:
+    customer, meter = make_customer(), make_meter()
+    make_entitlement(customer, meter, included=100)
+    for swept in (2, 5):
+        while Hold.objects.count() < swept:
+            open_hold(customer, meter, 1)
+        expire_holds(now=LATER, limit=10)
+        assert Tally.objects.get(name=SWEPT).count == swept
 
 
 @pytest.mark.django_db
