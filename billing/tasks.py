@@ -21,6 +21,7 @@ from billing.operations import (
     limiting,
     migrating,
     overriding,
+    retelling,
     retiring,
     simulating,
     thresholds,
@@ -83,6 +84,13 @@ def apply_overrides(**_: object) -> None:
 def retell_spend_limits(**_: object) -> None:
     """Tell the gate anew what is spent, where usage was corrected."""
     limiting.retell_corrected(now=timezone.now(), limit=BATCH)
+
+
+@shared_task(name="billing.retell_terms")
+def retell_terms(**_: object) -> None:
+    """Tell metering anew what the version before the last upgrade told it otherwise."""
+    retelling.retell_offers()
+    _go_on(retelling.retell_agreed)
 
 
 @shared_task(name="billing.migrate_customers")

@@ -82,6 +82,7 @@ BEAT: dict[str, float] = {
     "billing.bill_thresholds": TICK,
     "billing.apply_overrides": min(TICK, 10.0),
     "billing.retell_spend_limits": min(TICK, 10.0),
+    "billing.retell_terms": min(TICK, 60.0),
     "billing.migrate_customers": min(TICK, 10.0),
     "billing.simulate_prices": min(TICK, 10.0),
     "billing.issue_invoices": TICK,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 
 from accounts.operations.auditing import audit
+from accounts.operations.versions import bump_catalogue
 from billing.domain.curves import curve
 from billing.domain.prices import parse_price
 from billing.models import Plan, PlanEntitlement, PlanVersion
@@ -131,18 +132,22 @@ def publish_offers() -> None:
     """Tell metering what is on sale, in each currency the cheapest by the year first: remedies
     name it."""
     with transaction.atomic():
-        publish(
-            [
-                OfferTerms(
-                    plan_key=version.plan.key,
-                    plan_name=version.plan.name,
-                    rank=int(version.fee * _YEARLY.get(version.interval, Fraction(1))),
-                    terms=_offer(version),
-                    currency=version.currency,
-                )
-                for version in plans_on_sale()
-            ]
+        bump_catalogue()  # one after the other: who publishes last has seen what the others sell
+        publish(offers_on_sale())
+
+
+def offers_on_sale() -> list[OfferTerms]:
+    """What metering is told of each plan on sale."""
+    return [
+        OfferTerms(
+            plan_key=version.plan.key,
+            plan_name=version.plan.name,
+            rank=int(version.fee * _YEARLY.get(version.interval, Fraction(1))),
+            terms=_offer(version),
+            currency=version.currency,
         )
+        for version in plans_on_sale()
+    ]
 
 
 def _locked(plan_id: int) -> Plan:
