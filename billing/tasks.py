@@ -89,8 +89,7 @@ def retell_spend_limits(**_: object) -> None:
 @shared_task(name="billing.retell_terms")
 def retell_terms(**_: object) -> None:
     """Tell metering anew what the version before the last upgrade told it otherwise."""
-    retelling.retell_offers()
-    _go_on(retelling.retell_agreed)
+    _go_on(retelling.retell)
 
 
 @shared_task(name="billing.migrate_customers")

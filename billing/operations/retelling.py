@@ -20,6 +20,12 @@ from billing.operations.locking import each_in_turn, in_order
 from metering.models import Offer, Standing
 
 
+def retell(*, now: datetime, limit: int) -> int:
+    """Tell anew what is on sale, and what was agreed with up to `limit` customers; of how many."""
+    retell_offers()
+    return retell_agreed(now=now, limit=limit)
+
+
 def retell_offers() -> bool:
     """Publish the plans on sale anew where they are published otherwise; whether they were."""
     if _published() == _to_be_published():
