@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from metering.domain.spending import Curve, SpendLimit
 from metering.domain.windows import anchored_window
@@ -139,6 +139,14 @@ class HoldState:
     closing_fingerprint: int | None = None
 
 
+class Counting(NamedTuple):
+    """Where what is used of a meter counts, from one moment to before another."""
+
+    start_at: datetime
+    end_at: datetime
+    balances: Sequence[tuple[BalanceKey, Balance]]
+
+
 @dataclass(slots=True)
 class Account:
     """One customer at one version."""
@@ -172,6 +180,7 @@ class Account:
         default_factory=dict, compare=False
     )  # the window last asked for, by meter and unit: calls come in the order of time
 
+    counting: dict[int, Counting] = field(default_factory=dict, init=False, compare=False)
     opened: int = field(default=0, compare=False)  # balances that are new since the copy was read
 
     def know_hold(self, key: str, hold: HoldState) -> None:
@@ -212,6 +221,27 @@ class Account:
         if found is None:
             found = self.balances[key] = Balance(end_at)
         return key, found
+
+    def counting_at(self, meter_id: int, at: datetime) -> Sequence[tuple[BalanceKey, Balance]]:
+        """The balances in which what is used of a meter at that moment counts.
+
+        Remembered until a window is over, or a moment of another one comes.
+        """
+        found = self.counting.get(meter_id)
+        if found is not None and found[0] <= at < found[1]:
+            return found[2]
+        rights = self.terms.get(meter_id)
+        if not rights:
+            return ()
+        windows = [self.window(terms, at=at) for terms in rights]
+        balances = [
+            self.balance(terms, window=window)
+            for terms, window in zip(rights, windows, strict=True)
+            if terms.counts(window)
+        ]
+        start_at, end_at = max(start for start, _ in windows), min(end for _, end in windows)
+        self.counting[meter_id] = Counting(start_at, end_at, balances)
+        return balances
 
     def without_holds(self) -> Account:
         """The account when every hold is released."""

@@ -27,9 +27,10 @@ from metering.domain.windows import RATE_UNITS
 
 
 class BalanceDelta(Struct, gc=False):
-    """What a batch changes in one balance row."""
+    """What a batch changes in one balance row; `copy`: that balance, where it is in the copy."""
 
     end_at: datetime
+    copy: Balance | None = None
     used: int = 0
     grant_used: int = 0
     held: int = 0
@@ -49,8 +50,9 @@ class Deltas(Struct):
         """The changes of one balance row; None = it is stored, but not in the copy."""
         found = self.balances.get(key)
         if found is None:
-            found = BalanceDelta(key[2]) if balance is None else BalanceDelta(balance.end_at)
-            found.stored = balance is None or balance.stored
+            found = BalanceDelta(key[2])
+            if balance is not None:
+                found.end_at, found.copy, found.stored = balance.end_at, balance, balance.stored
             self.balances[key] = found
         return found
 
@@ -104,17 +106,15 @@ def use(
     account: Account, deltas: Deltas, *, meter_id: int, quantity: int, at: datetime
 ) -> dict[str, int] | None:
     """As `take` without `hold`, for those who give nothing back: return only the burned grants."""
-    found = None
-    burns = meter_id in account.grants
-    for terms in account.terms.get(meter_id, ()):
-        window = account.window(terms, at=at)
-        if not terms.counts(window):
-            continue
-        if not burns:
-            key, balance = account.balance(terms, window=window)
+    if meter_id not in account.grants:
+        for key, balance in account.counting_at(meter_id, at):
             balance.used += quantity
             deltas.balance(key, balance).used += quantity
-        else:
+        return None
+    found = None
+    for terms in account.terms.get(meter_id, ()):
+        window = account.window(terms, at=at)
+        if terms.counts(window):
             _, burned = _take_in(
                 account, deltas, terms, window, quantity=quantity, at=at, hold=False
             )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -70,6 +72,7 @@ class Call(msgspec.Struct, kw_only=True):
     barred: bool = False  # its gateway may not ask, or not any more
     losses: int = 0  # rounds in which its customer had changed
     interrupted: bool = False  # a write of it may or may not have come through
+    copy: Account | None = None  # its customer's, good as long as no copy changed since
     looked_up_in: Account | None = None  # the copy in which members are known for it
     weight: int = 1
     queue: int | Reference = 0  # which line it waits in: the customer's, where that is known
@@ -116,6 +119,15 @@ class Fate(msgspec.Struct):
 
 ACCEPTED = Fate("accepted")
 DUPLICATE = Fate("duplicate")
+_outcome_of = attrgetter("outcome")
+
+
+def outcomes(fates: Collection[Fate]) -> Mapping[str, int]:
+    """How many events had each outcome; mostly all of them were accepted."""
+    accepted = list(fates).count(ACCEPTED)
+    if accepted == len(fates):
+        return {"accepted": accepted}
+    return Counter(map(_outcome_of, fates))
 
 
 class Reported(Call, kw_only=True):
@@ -225,11 +237,11 @@ class Work(msgspec.Struct):
         """Let the copy be what was written."""
         account = self.account
         account.version += 1
-        for key, change in self.deltas.balances.items():
-            account.opened += not change.stored
-            balance = account.balances.get(key)
-            if balance is not None:
-                balance.stored = True
+        for change in self.deltas.balances.values():
+            if not change.stored:
+                account.opened += 1
+                if change.copy is not None:
+                    change.copy.stored = True
         if self.seldom is not None:
             for closed in self.seldom.closings:
                 account.holds.pop(closed, None)

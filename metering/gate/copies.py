@@ -22,6 +22,7 @@ class Copies:
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self.changes = 0  # how often an account was taken in or dropped
         self._accounts: OrderedDict[int, Account] = OrderedDict()
         self._by_digest: OrderedDict[bytes, int] = OrderedDict()
         self._by_external: OrderedDict[str, int] = OrderedDict()
@@ -60,6 +61,7 @@ class Copies:
 
     def keep(self, account: Account) -> None:
         """Take in a copy that was just read, in place of an older one."""
+        self.changes += 1
         for digest in account.keys:
             self._lead(self._by_digest, digest, account.customer_id)
         if account.external_id is not None:
@@ -77,12 +79,14 @@ class Copies:
     def drop(self, customer_id: int) -> None:
         """Forget a copy that may no longer be true; where its references led is still known."""
         self._accounts.pop(customer_id, None)
+        self.changes += 1
 
     def clear(self) -> None:
         """Forget all copies."""
         self._accounts.clear()
         self._by_digest.clear()
         self._by_external.clear()
+        self.changes += 1
 
     def _lead(self, names: OrderedDict[Name, int], name: Name, customer_id: int) -> None:
         names[name] = customer_id

@@ -109,15 +109,16 @@ class Engine:
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Put calls in their lines, all of them; raises Overloaded where too many wait."""
-        weight, since = 0, time.monotonic()
+        weight, since, reap_at = 0, time.monotonic(), self._reap_at
         customer_of = self._copies.customer_of
         for call in calls:
             call.since = since
-            self._reap_at = min(self._reap_at, call.deadline)
+            reap_at = min(reap_at, call.deadline)
             weight += call.weight
             reference = call.reference
             customer_id = customer_of(reference)
             call.queue = reference if customer_id is None else customer_id
+        self._reap_at = reap_at
         if self._lines.weight + weight > self._limits.queue and self._lines.weight:
             raise Overloaded
         self._lines.put(calls)
@@ -236,6 +237,7 @@ class Engine:
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
             catalogue = await self.ready_catalogue()
+            changes = self._copies.changes
             nobody = await fill(calls, self._copies, store, now=now, bounds=self._bounds)
             if catalogue.counts_members:
                 await look_for_members(
@@ -247,6 +249,9 @@ class Engine:
                     bounds=self._bounds,
                 )
             found = await look_up(calls, self._copies, store, now=now)
+            if changes != self._copies.changes:
+                for call in calls:
+                    call.copy = self._copies.named(call.reference)
             works = self._group(calls, flight, nobody, members=catalogue.counts_members)
             await self._expire(works, now, store)
             counting = Counting(catalogue, found, now, self._bounds)
@@ -281,7 +286,7 @@ class Engine:
             if nobody and call.reference in nobody:
                 self._fail(call, _unknown(call))
                 continue
-            account = self._copies.named(call.reference)
+            account, call.copy = call.copy, None
             if account is None:
                 early.append(call)  # its copy was dropped while this flight was still reading
                 continue

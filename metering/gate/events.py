@@ -81,7 +81,7 @@ class Counting:
         print_ = fingerprint(event.type, event.data)
         named = None if event.data is None else hold_named(event.data, of=work.account.customer_id)
         own = named == key  # it has the hold's own id, under which there is a row already
-        if self._is_repeat(event, key, print_, work, own=own):
+        if (self.found or key in work.used) and self._is_repeat(event, key, print_, work, own=own):
             return DUPLICATE
         try:
             at, key_id = self._when(call, event, work)
@@ -122,7 +122,7 @@ class Counting:
     def _is_repeat(self, event: EventBody, key: str, print_: int, work: Work, *, own: bool) -> bool:
         """Whether the event was counted before; raises Problem where its id was another's."""
         used = work.used.get(key)
-        row = self.found.get((work.account.customer_id, key)) if self.found else None
+        row = self.found.get((work.account.customer_id, key))
         if used is None and row is None:
             return False
         if print_ == (used.fingerprint if used is not None else _first_print(row)):

@@ -21,8 +21,9 @@ async def fill(
 ) -> set[Reference]:
     """Read the customers of a batch that are not in the copies, or not far enough back.
 
-    Returns the references that lead to nobody. That cannot be told from the copies afterwards:
-    another flight may have cleared them meanwhile.
+    Each call's `copy` is the one from before the reading. Returns the references that lead to
+    nobody. That cannot be told from the copies afterwards: another flight may have cleared them
+    meanwhile.
     """
     asked: set[Reference] = set()
     ids: set[int] = set()
@@ -31,7 +32,7 @@ async def fill(
     since, oldest = now, now - bounds.max_age
     for call in batch:
         reference = call.reference
-        account = copies.named(reference)
+        account = call.copy = copies.named(reference)
         if isinstance(call, Reported):
             at = None if call.plain else _earliest(call, oldest)
         elif not isinstance(call, Check) or call.body.time is not None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import astuple
+
 from metering.domain.retention import horizon
 from metering.gate.calls import Work
 from metering.gate.rows import (
@@ -29,19 +31,24 @@ def parameters(
     there, and the store knows which.
     """
     ordered = [works[each] for each in sorted(works)]
-    writers = [work for work in ordered if work.writes]
-    readers = [work for work in ordered if not work.writes]
+    writers: list[Work] = []
+    readers: list[Work] = []
+    for work in ordered:
+        (writers if work.writes else readers).append(work)
     seldom = [work.seldom for work in ordered if work.seldom is not None]
-    balances = list(_balances(writers))
-    pairs: dict[str, Sequence[tuple[int, object]]] = {
-        "writers": [(work.account.customer_id, work.account.version) for work in writers],
-        "readers": [(work.account.customer_id, work.account.version) for work in readers],
-        "ids": [(work.account.customer_id, key) for work in ordered for key in work.new_ids],
+    balances, new_balances = _balances(writers)
+    pairs: dict[str, tuple[Sequence[int], Sequence[object]]] = {
+        "writers": _versions(writers),
+        "readers": _versions(readers),
+        "ids": (
+            [work.account.customer_id for work in ordered for _ in work.new_ids],
+            [key for work in ordered for key in work.new_ids],
+        ),
     }
-    rows: dict[str, Sequence[EventRow | Balance]] = {
-        "balances": [row for row in balances if row.e is None],
-        "new_balances": [row for row in balances if row.e is not None],
-        "events": [row for work in writers for row in work.events],
+    rows: dict[str, tuple[type[EventRow | Balance], Sequence[Sequence[object]]]] = {
+        "balances": (Balance, balances),
+        "new_balances": (Balance, new_balances),
+        "events": (EventRow, [astuple(row) for work in writers for row in work.events]),
     }
     lists: dict[str, Sequence[object]] = {
         "members": list(_members(writers)),
@@ -49,7 +56,7 @@ def parameters(
         "holds": [row for rare in seldom for row in rare.holds],
         "closings": [row for rare in seldom for row in rare.closings.values()],
         "denials": [rare.denials[key] for rare in seldom for key in sorted(rare.denials)],
-        "deltas": list(_deltas(writers)),
+        "deltas": _deltas(writers),
     }
     today = now.date()
     made: dict[str, Any] = {
@@ -65,34 +72,42 @@ def parameters(
         for work in writers
         for origin, i in work.origins.items()
     ]
-    for name, pair in pairs.items():
-        if pair:
-            customers, others = zip(*pair, strict=True)
+    for name, (customers, others) in pairs.items():
+        if customers:
             made |= {f"{name}_c": array(customers), f"{name}_v": array(others)}
-    for name, found in rows.items():
-        made |= columns(name, found) if found else {}
-    made |= {name: encode(found).decode() for name, found in lists.items() if found}
-    parts = frozenset(name for name, found in (pairs | rows | lists).items() if found)
-    return made, parts, origins
+    for name, (kind, found) in rows.items():
+        made |= columns(name, kind, found) if found else {}
+    made |= {name: encode(listed).decode() for name, listed in lists.items() if listed}
+    parts = [name for name, (customers, _) in pairs.items() if customers]
+    parts += [name for name, (_, found) in rows.items() if found]
+    parts += [name for name, listed in lists.items() if listed]
+    return made, frozenset(parts), origins
 
 
-def _balances(writers: Iterable[Work]) -> Iterator[Balance]:
-    """How balances change; those that have an end are new."""
+def _versions(works: Iterable[Work]) -> tuple[list[int], list[int]]:
+    """Customers, and the versions that they were decided on."""
+    accounts = [work.account for work in works]
+    return [each.customer_id for each in accounts], [each.version for each in accounts]
+
+
+def _balances(
+    writers: Iterable[Work],
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """What changes in balances that are stored, and what new ones are, as `Balance` has it."""
+    stored: list[tuple[object, ...]] = []
+    new: list[tuple[object, ...]] = []
     for work in writers:
         customer_id = work.account.customer_id
         for (meter_id, window, start_at), change in work.deltas.balances.items():
-            yield Balance(
-                customer_id,
-                meter_id,
-                window,
-                start_at,
-                change.used,
-                change.grant_used,
-                change.held,
-                change.grant_held,
-                None if change.stored else change.end_at,
-                change.latest_at,
-            )
+            row = (
+                customer_id, meter_id, window, start_at,
+                change.used, change.grant_used, change.held, change.grant_held,
+            )  # fmt: skip
+            if change.stored:
+                stored.append((*row, None, change.latest_at))
+            else:
+                new.append((*row, change.end_at, change.latest_at))
+    return stored, new
 
 
 def _members(writers: Iterable[Work]) -> Iterator[Member]:
@@ -108,13 +123,15 @@ def _grants(writers: Iterable[Work]) -> Iterator[Grant]:
             yield Grant(work.account.customer_id, grant_id, used, held)
 
 
-def _deltas(writers: Iterable[Work]) -> Iterator[tuple[Any, ...]]:
+def _deltas(writers: Iterable[Work]) -> list[tuple[object, ...]]:
     """What is to be rolled up, as UsageBatch has it."""
+    made: list[tuple[object, ...]] = []
     for work in writers:
         customer_id = work.account.customer_id
         for (meter_id, start_s, _), found in work.rollups.items():
-            first = customer_id, meter_id, start_s, found.dimensions, found.quantity, found.events
-            if found.latest_us is not None or found.members is not None:
-                yield *first, found.latest_us, found.members
+            row = customer_id, meter_id, start_s, found.dimensions, found.quantity, found.events
+            if found.latest_us is None and found.members is None:
+                made.append(row)
             else:
-                yield first
+                made.append((*row, found.latest_us, found.members))
+    return made

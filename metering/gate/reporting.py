@@ -12,7 +12,7 @@ import msgspec
 from metering.domain.shapes.tokens import PREFIXES, with_our_names
 from metering.gate import answers
 from metering.gate.answers import Answer
-from metering.gate.calls import ACCEPTED, Call, Fate, Reference, Reported
+from metering.gate.calls import ACCEPTED, Call, Fate, Reference, Reported, outcomes
 from metering.gate.endpoints import JSON_TYPES, Caller, Single, ask, by_subject, event_key
 from metering.gate.engine import Engine
 from metering.gate.quarantine import Quarantine, Refused
@@ -189,9 +189,9 @@ async def _quarantined(
 def _fates_body(
     raws: Sequence[bytes], items: Sequence[Read], fates: Mapping[int, Fate], kept: set[int]
 ) -> dict[str, Any]:
-    outcomes = [fate.outcome for fate in fates.values()]
+    found = outcomes(fates.values())
     rejected = []
-    for place in sorted(fates):
+    for place in sorted(fates) if "rejected" in found else ():
         refused = fates[place].refused
         if refused is None:
             continue
@@ -204,7 +204,7 @@ def _fates_body(
         }
         each |= {"param": refused.param} if refused.param else {}
         rejected.append(each | ({"quarantined": True} if place in kept else {}))
-    body = _counted(outcomes.count("accepted"), outcomes.count("duplicate"), rejected)
+    body = _counted(found.get("accepted", 0), found.get("duplicate", 0), rejected)
     ignored = len(items) - len(fates)
     return body | ({"ignored": ignored} if ignored else {})
 

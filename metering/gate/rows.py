@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 from msgspec import field
-from msgspec.structs import astuple
 
 from metering.domain.aggregates import Counted
 
@@ -159,11 +158,15 @@ def array(values: Sequence[object]) -> str:
     return f"{{{text[1:-1]}}}"
 
 
-def columns(name: str, rows: Sequence[EventRow | Balance]) -> dict[str, str]:
-    """The arrays of rows of one kind, by `name_letter`; a column of defaults is an empty one."""
+def columns(
+    name: str, kind: type[EventRow | Balance], rows: Iterable[Sequence[object]]
+) -> dict[str, str]:
+    """The arrays of rows of one kind, by `name_letter`; a column of defaults is an empty one.
+
+    Rows are given as what their members are, in order.
+    """
     made: dict[str, str] = {}
-    found_in = zip(*map(astuple, rows), strict=True)
-    for (letter, default), values in zip(_fields(type(rows[0])), found_in, strict=True):
+    for (letter, default), values in zip(_fields(kind), zip(*rows, strict=True), strict=True):
         if values.count(default) == len(values):
             found = "{}"
         elif letter in _DOCUMENTS:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable
-from operator import attrgetter
 
 from prometheus_client import Counter
 
 from metering.gate import metrics
 from metering.gate.answers import REPLAYED, Admitted
-from metering.gate.calls import Call, Check, Closing, Fate, Reported, Work
+from metering.gate.calls import Call, Check, Closing, Fate, Reported, Work, outcomes
 
 _decisions: dict[tuple[str, str], Counter] = {}  # bound labels, so that none is looked up twice
-
-
-_outcome_of = attrgetter("outcome")
 
 
 def count_landed(works: Iterable[Work]) -> None:
@@ -38,7 +33,7 @@ def count_landed(works: Iterable[Work]) -> None:
             decided[key] = decided.get(key, 0) + 1
     for key, count in decided.items():
         _decision(key).inc(count)
-    for outcome, count in collections.Counter(map(_outcome_of, fates)).items():
+    for outcome, count in outcomes(fates).items():
         metrics.EVENTS.labels(outcome).inc(count)
     if replays:
         metrics.REPLAYS.inc(replays)

@@ -233,6 +233,34 @@ def test_what_nobody_gives_back_is_burned_as_an_allocation_would(
     assert made[0] == made[1]
 
 
+MINUTES = st.integers(-40 * 1_440, 40 * 1_440)
+
+
+@given(
+    moments=st.lists(MINUTES, min_size=1, max_size=12),
+    windows=st.lists(st.sampled_from(["minute", "hour", "day", "month", "lifetime"]), unique=True),
+    begins=MINUTES,
+    lasts=st.none() | st.integers(0, 3 * 1_440),
+)
+def test_uses_in_any_order_of_time_count_where_their_moments_lie(
+    moments: list[int], windows: list[str], begins: int, lasts: int | None
+) -> None:
+    starts_at = NOW + timedelta(minutes=begins)
+    ends_at = None if lasts is None else starts_at + timedelta(minutes=lasts)
+    rights = [terms(window=each, starts_at=starts_at, ends_at=ends_at) for each in windows[:-1]]
+    rights += [terms(window=each) for each in windows[-1:]]
+    made = [account(*rights), account(*rights)]
+    deltas = [Deltas(), Deltas()]
+
+    for minutes in moments:
+        at = NOW + timedelta(minutes=minutes)
+        take(made[0], deltas[0], meter_id=METER, quantity=1, at=at, hold=False)
+        use(made[1], deltas[1], meter_id=METER, quantity=1, at=at)
+
+    assert deltas[0] == deltas[1]
+    assert made[0] == made[1]
+
+
 @given(
     quantity=st.integers(0, 400),
     before=st.integers(0, 200),
