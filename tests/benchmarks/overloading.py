@@ -15,7 +15,7 @@ from tests.benchmarks.watching import resident_mb
 TITLE = "Overload"
 STORM_S, TIMES = 30.0, 10
 P99_FLOOR = 2.0
-_STEPS = (64, 96, 144, 216, 324, 486, 729)
+_STEPS = (64, 96, 144, 216, 324, 486, 729, 1_093, 1_640)
 _REFUSED = "503"
 _WHAT = ("p99_ms", "requests")
 
