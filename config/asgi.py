@@ -54,7 +54,8 @@ def make_quarantine() -> Quarantine | None:
         return None
     return Quarantine(
         env.DATABASE_URL.read(),
-        most=most,
+        most_events=most,
+        most_bytes=env.QUARANTINE_BYTES.read(),
         statement_timeout_ms=env.GATE_STATEMENT_TIMEOUT_MS.read(),
     )
 

@@ -181,6 +181,13 @@ QUARANTINE_EVENTS = _whole(
     "How many refused events are kept at most, to be counted once what they were refused for is "
     "mended. 0 keeps none.",
 )
+QUARANTINE_BYTES = _whole(
+    "FAREBOX_QUARANTINE_BYTES",
+    100_000_000,
+    "How many bytes the refused events that wait may have together, about; one of more than 64 KiB "
+    "is not kept.",
+    least=100_000,
+)
 QUARANTINE_DAYS = _whole(
     "FAREBOX_QUARANTINE_DAYS", 30, "How long a refused event is kept.", least=1
 )

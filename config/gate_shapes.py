@@ -238,6 +238,7 @@ COUNTED = thing(
                     "detail": text(),
                     "param": text("The member at fault."),
                     "quarantined": flag("Kept, to be counted once the reason is mended."),
+                    "event": text("Where it is kept, qua_…: `GET /events/{event}` tells why."),
                 },
                 required=["index", "code", "detail"],
             )

@@ -29,8 +29,9 @@ from prometheus_client.registry import Collector
 from billing.models import Invoice, StripeEvent
 from config import environment as env
 from config.problems import problem_response
-from metering.models import Fault, Hold, QuarantinedEvent, Tally, UsageBatch
+from metering.models import Fault, Hold, Tally, UsageBatch
 from metering.operations.expiring import SWEPT
+from metering.queries.quarantine import filling, quarantined_events
 
 log = structlog.get_logger(__name__)
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -79,11 +80,29 @@ def _waiting() -> dict[str, QuerySet[Any]]:
     return {
         "open_holds": Hold.objects.filter(state=Hold.State.OPEN),
         "usage_batches": UsageBatch.objects.all(),
-        "quarantined_events": QuarantinedEvent.objects.all(),
+        "quarantined_events": quarantined_events(),
         "stripe_events": StripeEvent.objects.filter(processed_at__isnull=True),
         "invoice_pushes": Invoice.objects.filter(push=Invoice.Push.PENDING),
         "quarantined_invoices": Invoice.objects.filter(push=Invoice.Push.QUARANTINED),
     }
+
+
+class QuarantinedBytes(Collector):
+    """How many bytes the events in quarantine have: they are bounded, as their number is."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge; nothing while the database is away."""
+        (gauge,) = self.describe()
+        try:
+            gauge.add_metric([], filling().bytes)
+        except DatabaseError as error:
+            log.warning("metrics.database_unreachable", exc_info=error)
+            return
+        yield gauge
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Its name, without asking the database when it is registered."""
+        yield GaugeMetricFamily("farebox_quarantined_bytes", "Bytes of the events in quarantine")
 
 
 class Faults(Collector):
@@ -131,7 +150,7 @@ def _registry() -> CollectorRegistry:
     if env.METRICS_DIR.read():
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    for rows in (WaitingRows(), Faults(), SweptHolds()):
+    for rows in (WaitingRows(), QuarantinedBytes(), Faults(), SweptHolds()):
         registry.register(rows)
     return registry
 

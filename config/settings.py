@@ -167,6 +167,7 @@ SPECTACULAR_SETTINGS = {
         "BackfillModeEnum": ["add", "replace"],
         "CreditKindEnum": ["promotional", "paid"],
         "CorrectionKindEnum": ["amend", "void", "restore", "repay"],
+        "QuarantineStateEnum": ["waiting", "counted", "duplicate"],
     },
 }
 
@@ -188,6 +189,8 @@ INVOICE_PREFIX = env.INVOICE_PREFIX.read()
 INVOICE_FONTS = env.INVOICE_FONTS.read()
 EVENT_MAX_AGE_DAYS = env.EVENT_MAX_AGE_DAYS.read()
 EVENT_MAX_AHEAD_S = env.EVENT_MAX_AHEAD_S.read()
+QUARANTINE_EVENTS = env.QUARANTINE_EVENTS.read()
+QUARANTINE_BYTES = env.QUARANTINE_BYTES.read()
 QUARANTINE_DAYS = env.QUARANTINE_DAYS.read()
 EVENTS_KEPT_MONTHS = env.EVENTS_KEPT_MONTHS.read()
 EXPORT_FOLDER = env.EXPORT_FOLDER.read()

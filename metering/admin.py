@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -33,7 +33,7 @@ from metering.operations.defining import archive_meter
 from metering.operations.pricing import PricesInvalid, activate_prices
 from metering.queries.backfills import progress_of
 from metering.queries.prices import difference_of, predecessor_of
-from metering.queries.quarantine import event_bounds
+from metering.queries.quarantine import event_bounds, filling
 from metering.queries.usage import EventsGone
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ class QuarantinedEventAdmin(LookedAt):
 
     list_display = (
         "type",
+        "state",
         "code",
         "detail",
         "subject",
@@ -214,10 +215,32 @@ class QuarantinedEventAdmin(LookedAt):
         "times",
         "last_at",
     )
-    list_filter = ("code", "type")
+    list_filter = ("state", "code", "shape", "type")
     search_fields = ("subject", "external_id", "source", "type")
+    readonly_fields = ("point", "mend")
     ordering = ("-id",)
     actions = ("redrive", "discard")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list, and how full the quarantine is."""
+        full = filling()
+        said = (
+            f"{full.events:,} of {settings.QUARANTINE_EVENTS:,} events wait, "
+            f"of {full.bytes:,} of {settings.QUARANTINE_BYTES:,} bytes"
+        )
+        return super().changelist_view(request, {**(extra_context or {}), "subtitle": said})
+
+    @admin.display(description="Where it stopped")
+    def point(self, row: QuarantinedEvent) -> str:
+        """Where on its way."""
+        return row.refusal.point
+
+    @admin.display(description="What to do")
+    def mend(self, row: QuarantinedEvent) -> str:
+        """What helps, while it waits."""
+        return row.refusal.mend if row.state == row.State.WAITING else "Nothing: it is counted."
 
     def has_mend_permission(self, request: HttpRequest) -> bool:
         """Whoever could change events may try them again."""

@@ -9,51 +9,110 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.api.describing import describe
-from accounts.api.fields import CustomerField, InstantField, PublicIdField, TextField, WholeField
+from accounts.api.fields import (
+    CustomerField,
+    InstantField,
+    PublicIdField,
+    TextField,
+    WholeField,
+    instant,
+)
 from accounts.api.serializing import StrictSerializer
 from accounts.api.views import ManagementView
+from accounts.domain import ids
+from accounts.domain.problem_types import PROBLEM_TYPES
 from accounts.models import Gateway
-from metering.models import QuarantinedEvent
+from metering.api.fields import until
+from metering.models import QuarantinedEvent, UsageEvent
 from metering.operations import redriving
 from metering.queries.quarantine import event_bounds, quarantined_events
 
 AT_ONCE = 1_000
+ASK = "Ask whoever sends you the invoice: it can be counted once that is mended."
 
 
 class QuarantinedShape(serializers.Serializer[QuarantinedEvent]):
-    """An event as it was reported, and why it is not counted."""
+    """An event as it was reported, and why it was not counted."""
 
     id = PublicIdField(QuarantinedEvent.PREFIX)
+    state = serializers.ChoiceField(choices=QuarantinedEvent.State.values)
     customer = CustomerField(source="customer_id", allow_null=True)
     subject = serializers.CharField(help_text="Empty where the event named a customer's key.")
     source = serializers.CharField()  # type: ignore[assignment]  # a member, not the argument
-    external_id = serializers.CharField(help_text="The `id` it was reported with.")
+    external_id = serializers.CharField(
+        help_text="The `id` it was reported with. It and `type` are empty where there is a `shape`."
+    )
     type = serializers.CharField()
     occurred_at = InstantField(allow_null=True)
-    properties = serializers.DictField()
+    shape = serializers.CharField(
+        help_text="The other system's shape from which it could not be translated; else empty."
+    )
+    properties = serializers.DictField(
+        help_text="Where there is a `shape`, what the translator reads of the item. Empty where it "
+        "was counted."
+    )
+    point = serializers.CharField(source="refusal.point", help_text="Where on its way it stopped.")
     code = serializers.CharField(help_text="Why it was refused the last time.")
     detail = serializers.CharField()
+    mend = serializers.CharField(source="refusal.mend", help_text="What an operator does.")
+    event = serializers.SerializerMethodField(help_text="As which event it is counted.")
     gateway = PublicIdField(Gateway.PREFIX, source="gateway_id", allow_null=True)
     first_at = InstantField()
     last_at = InstantField()
+    closed_at = InstantField(allow_null=True, help_text="When it was counted.")
     times = serializers.IntegerField(help_text="How often it was reported and refused.")
+
+    def get_event(self, row: QuarantinedEvent) -> str | None:
+        """The public id of the event that it became."""
+        return went_to(row)
+
+
+class QuarantineFateShape(serializers.Serializer[Any]):
+    """That an event was refused and kept, and what became of that."""
+
+    id = serializers.CharField()
+    state = serializers.ChoiceField(choices=QuarantinedEvent.State.values)
+    point = serializers.CharField(help_text="Where on its way it stopped.")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    mend = serializers.CharField(allow_null=True, help_text="What to do; null where it is done.")
+    event = serializers.CharField(allow_null=True, help_text="As which event it is counted.")
+    first_at = InstantField()
+    last_at = InstantField()
+    closed_at = InstantField(allow_null=True)
+    times = serializers.IntegerField()
 
 
 class QuarantineQuery(StrictSerializer):
-    """Which events to list."""
+    """Which events to list; those that wait, unless another state is asked for."""
 
+    state = serializers.ChoiceField(choices=QuarantinedEvent.State.values, required=False)
     code = TextField(required=False)
     type = TextField(required=False)
     source = TextField(required=False)  # type: ignore[assignment]  # a member
 
 
 class Chosen(StrictSerializer):
-    """Which events to try again; all that wait where none are named."""
+    """Which events to try again; all that wait where none are named.
+
+    Some reasons are for a person to decide on: such an event is tried only where it is named.
+    """
 
     events = serializers.ListField(
         child=PublicIdField(QuarantinedEvent.PREFIX), max_length=AT_ONCE, required=False
     )
+    customer = CustomerField(
+        required=False, help_text="Whose the named events are, where they do not say it."
+    )
     limit = WholeField(least=1, most=AT_ONCE, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """A customer is given to events that somebody has looked at."""
+        if "customer" in attrs and "events" not in attrs:
+            raise serializers.ValidationError(
+                {"events": "Name the events that are this customer's."}, code="required"
+            )
+        return attrs
 
 
 class Given(StrictSerializer):
@@ -89,7 +148,10 @@ class Quarantine(ManagementView):
         """List refused events that were kept, newest first."""
         asked = self.query(QuarantineQuery)
         found = quarantined_events(
-            code=asked.get("code"), type_=asked.get("type"), source=asked.get("source")
+            state=asked.get("state", QuarantinedEvent.State.WAITING),
+            code=asked.get("code"),
+            type_=asked.get("type"),
+            source=asked.get("source"),
         )
         return self.page(found, QuarantinedShape)
 
@@ -106,6 +168,7 @@ class Redrive(ManagementView):
         asked = self.body(Chosen)
         done = redriving.redrive(
             event_ids=asked.get("events"),
+            customer=asked.get("customer"),
             limit=asked.get("limit", AT_ONCE),
             bounds=event_bounds(),
             actor=self.actor,
@@ -132,3 +195,48 @@ class Discard(ManagementView):
         asked = self.body(Given)
         gone = redriving.discard(event_ids=asked["events"], actor=self.actor, now=self.now)
         return Response({"discarded": gone})
+
+
+def went_to(row: QuarantinedEvent) -> str | None:
+    """The public id of the event as which a row was counted; None while it waits."""
+    if row.state == row.State.WAITING:
+        return None
+    assert row.customer_id is not None
+    assert row.event_id is not None
+    return ids.encode_owned(UsageEvent.PREFIX, customer_id=row.customer_id, key=row.event_id)
+
+
+def told_to_customer(row: QuarantinedEvent) -> str:
+    """Why it was refused, in words that tell nothing of the operator's catalogue or database."""
+    known = PROBLEM_TYPES.get(row.code)
+    return known.when if known is not None else "It could not be counted."
+
+
+def quarantine_fate_body(row: QuarantinedEvent | None, *, operator: bool) -> dict[str, Any] | None:
+    """What is told of it; to a customer without what is the operator's affair."""
+    if row is None:
+        return None
+    waits = row.state == row.State.WAITING
+    return {
+        "id": row.public_id,
+        "state": row.state,
+        "point": row.refusal.point,
+        "code": row.code,
+        "detail": row.detail if operator else told_to_customer(row),
+        "mend": (row.refusal.mend if operator else ASK) if waits else None,
+        "event": went_to(row),
+        "first_at": instant(row.first_at),
+        "last_at": instant(row.last_at),
+        "closed_at": until(row.closed_at),
+        "times": row.times,
+    }
+
+
+def stopped(row: QuarantinedEvent, *, operator: bool) -> str:
+    """Where an event in quarantine stopped and why, or where it went."""
+    if row.state == row.State.COUNTED:
+        return f"It was refused, tried again, and is counted as {went_to(row)}."
+    if row.state == row.State.DUPLICATE:
+        return f"It was refused, and came again: it is counted as {went_to(row)}."
+    detail = row.detail if operator else told_to_customer(row)
+    return f"It was refused at its {row.refusal.point}: {detail}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from metering.domain.shapes import access_log, apipark, lago, litellm
-from metering.domain.shapes.reading import Options, ShapeInvalid, Told
+from metering.domain.shapes.reading import Options, ShapeInvalid
+from metering.domain.shapes.remains import TRANSLATORS, Translate
 from metering.gate.answers import Answer
 from metering.gate.endpoints import JSON_TYPES, Caller
 from metering.gate.engine import Engine
-from metering.gate.quarantine import Quarantine
+from metering.gate.quarantine import Foreign, Quarantine
 from metering.gate.reporting import Read, events, kind_of, limited, listed, report
 from metering.gate.wire import EventBody, Problem, decode
 
@@ -25,12 +25,7 @@ LINES = (
     b"application/json-lines",
     b"text/plain",
 )
-Translate = Callable[[Mapping[str, object], Options], Told | None]
-SHAPES: dict[str, Translate] = {
-    "litellm": litellm.translate,
-    "apipark": apipark.translate,
-    "access-log": access_log.translate,
-}
+SHAPES = TRANSLATORS.keys() - {"lago"}  # under /ingest/; Lago's has paths of its own
 OPTION_MAX = 200
 BREATH = 100  # items translated at a stretch: some milliseconds
 
@@ -57,7 +52,7 @@ async def ingest(
     Items that cannot be read have their own fate; raises Problem where the envelope is none.
     """
     options, source = Options(), caller.gateway
-    translate: Translate = lago.translate
+    shape = "lago"
     if path == "events":
         wrapped = _lago_event(headers, body)
         if wrapped is None:
@@ -66,11 +61,12 @@ async def ingest(
     elif path == "events/batch":
         raws = _lago_events(headers, body)
     else:
-        translate = SHAPES[path.removeprefix("ingest/")]
-        raws = _items(headers, body, by_line=translate is access_log.translate)
+        shape = path.removeprefix("ingest/")
+        raws = _items(headers, body, by_line=shape == "access-log")
         options, source = _options(query, source)
-    items = await _all_translated(limited(raws), translate, options, source=source)
-    return await report(engine, caller, raws, items, quarantine=quarantine)
+    items = await _all_translated(limited(raws), TRANSLATORS[shape], options, source=source)
+    foreign = Foreign(shape, options, source)
+    return await report(engine, caller, raws, items, quarantine=quarantine, foreign=foreign)
 
 
 def _lago_events(headers: Mapping[bytes, bytes], body: bytes) -> list[bytes]:

@@ -39,7 +39,9 @@ LOST = Counter("farebox_gate_lost", "Calls decided again because their customer 
 SPLITS = Counter("farebox_gate_splits", "Batches that the database refused and that were split")
 QUARANTINED = Counter("farebox_gate_quarantined", "Refused events that were kept")
 UNQUARANTINED = Counter(
-    "farebox_gate_unquarantined", "Refused events that could be mended, but for which was no room"
+    "farebox_gate_unquarantined",
+    "Refused events that were to be kept and were not: no room (events, bytes), large, or a fault",
+    ["why"],
 )
 MISCONFIGURED = Counter(
     "farebox_gate_misconfigured", "Forwarded requests refused for their gateway's set-up", ["code"]

@@ -12,42 +12,49 @@ from typing import Any, Final
 import psycopg
 
 from accounts.domain import ids
+from accounts.domain.keys import KeyKind, digest_of
+from metering.domain.refusals import is_kept
+from metering.domain.shapes.reading import Options
+from metering.domain.shapes.remains import remains, without_keys
 from metering.gate import answers, metrics
-from metering.gate.wire import EventBody
+from metering.gate.wire import EventBody, Problem, decode
 from metering.statements import load
 
 log = logging.getLogger(__name__)
-# Why an event may be refused today and counted tomorrow: the rest never becomes right.
-MENDABLE: Final = frozenset(
-    {
-        "meter_unknown",
-        "customer_unknown",
-        "quantity_invalid",
-        "price_unknown",
-        "time_out_of_range",
-        "internal_error",  # the database would not take it
-    }
-)
+ITEM_BYTES: Final = 65_536  # what one event's properties may have to be kept
 _LOCK: Final = 0x6661_7265_0001  # one writer at a time, so that the limit is one
+_DETAIL_MAX: Final = 500
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """How a request was to be translated: its shape, what its address said, and its source."""
+
+    shape: str
+    options: Options
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An event of a request that was refused, and why. `key` is the digest of a key as subject."""
+    """An item of a request that was refused, and why: an event, or what could not become one."""
 
     place: int
-    event: EventBody
-    key: bytes | None
-    code: str
-    detail: str
+    item: EventBody | bytes
+    problem: Problem
+    foreign: Foreign | None = None
 
 
 class Quarantine:
     """A bounded table, written over its own connection: what is accepted never waits for it."""
 
-    def __init__(self, address: str, *, most: int, statement_timeout_ms: int) -> None:
+    def __init__(
+        self, address: str, *, most_events: int, most_bytes: int, statement_timeout_ms: int
+    ) -> None:
         self._address = address
-        self._most = most
+        self._most_events = most_events
+        self._most_bytes = most_bytes
         self._timeout_ms = statement_timeout_ms
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
@@ -58,28 +65,36 @@ class Quarantine:
         if connection is not None:
             await connection.close()
 
-    async def keep(self, refused: Sequence[Refused], *, gateway_id: int | None) -> set[int]:
-        """Keep what may be mended; returns the places of what is durably kept.
+    async def keep(self, refused: Sequence[Refused], *, gateway_id: int | None) -> dict[int, str]:
+        """Keep what the table of reasons says; returns the ids of what is durably kept, by place.
 
         Never raises for the database's sake: an event that is not kept was refused anyway.
         """
-        rows = {answers.digest_id(*_same(each)): each for each in refused if _may_be_kept(each)}
+        rows: dict[str, Row] = {}
+        digests: dict[int, str] = {}
+        for each in refused:
+            row = _row(each)
+            if row is not None:
+                rows[row["digest"]] = row
+                digests[each.place] = row["digest"]
         if not rows:
-            return set()
-        kept: set[str] = set()
+            return {}
+        kept: dict[str, int] = {}
         try:
             # The time runs while others have the turn, too: an answer waits for this.
             async with asyncio.timeout(2 * self._timeout_ms / 1_000), self._turn:
-                kept |= await self._whole(list(rows.items()), gateway_id=gateway_id)
+                kept |= await self._whole(list(rows.values()), gateway_id=gateway_id)
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("refused events were not quarantined: %s", error)
+            metrics.UNQUARANTINED.labels("fault").inc(len(rows))
         metrics.QUARANTINED.inc(len(kept))
-        metrics.UNQUARANTINED.inc(len(rows) - len(kept))
-        return {each.place for each in refused if answers.digest_id(*_same(each)) in kept}
+        return {
+            place: ids.encode("qua", kept[digest])
+            for place, digest in digests.items()
+            if digest in kept
+        }
 
-    async def _whole(
-        self, rows: Sequence[tuple[str, Refused]], *, gateway_id: int | None
-    ) -> set[str]:
+    async def _whole(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
         """Keep rows; where that ends by an error, end the connection: its state is not known."""
         try:
             return await self._split(rows, gateway_id=gateway_id)
@@ -87,21 +102,20 @@ class Quarantine:
             await self.close()
             raise
 
-    async def _split(
-        self, rows: Sequence[tuple[str, Refused]], *, gateway_id: int | None
-    ) -> set[str]:
+    async def _split(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
         """Keep rows, without those that the database refuses even here."""
         try:
-            return await self._write([_row(*each) for each in rows], gateway_id=gateway_id)
+            return await self._write(rows, gateway_id=gateway_id)
         except (psycopg.DataError, psycopg.IntegrityError, RecursionError) as error:
             if len(rows) == 1:
                 log.warning("a refused event cannot be quarantined: %s", error)
-                return set()
+                metrics.UNQUARANTINED.labels("fault").inc()
+                return {}
         middle = len(rows) // 2
         kept = await self._split(rows[:middle], gateway_id=gateway_id)
         return kept | await self._split(rows[middle:], gateway_id=gateway_id)
 
-    async def _write(self, rows: list[dict[str, Any]], *, gateway_id: int | None) -> set[str]:
+    async def _write(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
         if self._connection is None or self._connection.closed:
             options = f"-c statement_timeout={self._timeout_ms} -c timezone=UTC"
             self._connection = await psycopg.AsyncConnection.connect(
@@ -113,42 +127,92 @@ class Quarantine:
             )
         parameters = {
             "events": answers.encode(rows).decode(),
-            "most": self._most,
+            "most_events": self._most_events,
+            "most_bytes": self._most_bytes,
             "gateway_id": gateway_id,
             "now": datetime.now(UTC),
         }
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             await cursor.execute(load("quarantine_events"), parameters)
-            return {digest.hex for (digest,) in await cursor.fetchall()}
+            found = await cursor.fetchall()
+        for _, number, full in found:
+            if number is None:
+                metrics.UNQUARANTINED.labels(full).inc()
+        return {digest.hex: number for digest, number, _ in found if number is not None}
 
 
-def _may_be_kept(each: Refused) -> bool:
-    return each.code in MENDABLE and "hold" not in (each.event.data or {})
+def _row(each: Refused) -> Row | None:
+    """What is kept of a refused item; None where nothing is."""
+    try:
+        return _row_of(each)
+    except RecursionError as error:
+        log.warning("a refused event cannot be quarantined: %s", error)
+        metrics.UNQUARANTINED.labels("fault").inc()
+        return None
 
 
-def _same(each: Refused) -> tuple[str, str, str, str]:
-    """What makes a repeat of a refused event the same one."""
-    subject = each.event.subject if each.key is None else each.key.hex()
-    return ("quarantine", subject, each.event.source, each.event.id)
+def _row_of(each: Refused) -> Row | None:
+    foreign = each.foreign if isinstance(each.item, bytes) else None
+    if not is_kept(each.problem.code, foreign=foreign is not None):
+        return None
+    row: Row | None = None
+    if isinstance(each.item, EventBody):
+        row = _of_event(each.item)
+    elif foreign is not None:
+        row = _of_item(each.item, foreign)
+    if row is None:
+        return None
+    if len(answers.encode(row["properties"])) > ITEM_BYTES:
+        metrics.UNQUARANTINED.labels("large").inc()
+        return None
+    detail = str(without_keys(each.problem.detail))[:_DETAIL_MAX]
+    return row | {"place": each.place, "code": each.problem.code, "detail": detail}
 
 
-def _row(digest: str, each: Refused) -> dict[str, Any]:
-    event = each.event
-    return {
-        "digest": digest,
-        "place": each.place,
-        "subject": event.subject if each.key is None else "",
-        "customer": _number(event.subject) if each.key is None else None,
-        "key": None if each.key is None else each.key.hex(),
+def _of_event(event: EventBody) -> Row:
+    named = _named(event.subject)
+    told = named["key"] or event.subject  # what makes a repeat of a refused event the same one
+    return named | {
+        "digest": answers.digest_id("quarantine", told, event.source, event.id),
         "source": event.source,
         "external_id": event.id,
+        "event_id": answers.digest_id(event.source, event.id),
         "type": event.type,
         "occurred_at": answers.stamp(event.time),
         "properties": event.data or {},
-        "code": each.code,
-        "detail": each.detail[:500],
+        "shape": "",
+        "options": {},
     }
+
+
+def _of_item(raw: bytes, foreign: Foreign) -> Row | None:
+    """What is kept of an item that could not be translated, where it is an object at all."""
+    try:
+        left = remains(foreign.shape, decode(raw, dict[str, Any]), foreign.options)
+    except Problem:
+        return None
+    options = {"type": foreign.options.type, "customer": foreign.options.customer}
+    told = answers.encode((left.item, options)).decode()
+    return _named(left.subject) | {
+        "digest": answers.digest_id("quarantine", foreign.shape, foreign.source, told),
+        "source": foreign.source,
+        "external_id": "",
+        "event_id": None,
+        "type": "",
+        "occurred_at": None,
+        "properties": left.item,
+        "shape": foreign.shape,
+        "options": options,
+    }
+
+
+def _named(subject: str) -> Row:
+    """How an event named its customer: a key by its digest alone, for its text is a secret."""
+    if subject.startswith(KeyKind.CUSTOMER):
+        return {"subject": "", "customer": None, "key": digest_of(subject).hex()}
+    subject = subject if len(subject) <= 200 else ""
+    return {"subject": subject, "customer": _number(subject), "key": None}
 
 
 def _number(subject: str) -> int | None:

@@ -15,7 +15,7 @@ from metering.gate.answers import Answer
 from metering.gate.calls import ACCEPTED, Call, Fate, Reference, Reported, outcomes
 from metering.gate.endpoints import JSON_TYPES, Caller, Single, ask, by_subject, event_key
 from metering.gate.engine import Engine
-from metering.gate.quarantine import Quarantine, Refused
+from metering.gate.quarantine import Foreign, Quarantine, Refused
 from metering.gate.wire import EVENTS_MAX, EventBody, Problem, decode
 
 _SINGLE = b"application/cloudevents+json"
@@ -65,7 +65,7 @@ def _told_of_one(call: Call, caller: Caller) -> Answer:
         return answers.problem(call.failure, base_url=caller.base_url)
     if call.fates.get(0) is ACCEPTED:
         return _ONE_ACCEPTED
-    return Answer(200, _fates_body((), [each for _, each, _ in call.events], call.fates, set()))
+    return Answer(200, _fates_body((), [each for _, each, _ in call.events], call.fates, {}))
 
 
 async def report(
@@ -75,10 +75,12 @@ async def report(
     items: Sequence[Read],
     *,
     quarantine: Quarantine | None,
+    foreign: Foreign | None = None,
 ) -> Answer:
     """Count what can be counted and say what became of each item; the answer is after the commit.
 
-    What the quarantine takes is there before the answer says so.
+    What the quarantine takes is there before the answer says so. `foreign`: what the items were
+    translated from.
     """
     fates: dict[int, Fate] = {}
     calls = _calls(items, caller, fates)
@@ -92,7 +94,9 @@ async def report(
         fates |= call.fates
         if call.failure is not None and _fails_whole(call, call.failure):
             return answers.problem(call.failure, base_url=caller.base_url)
-    kept = await _quarantined(quarantine, engine, caller, calls)
+    kept = await _quarantined(
+        quarantine, engine, caller, raws=raws, items=items, fates=fates, foreign=foreign
+    )
     return Answer(200, _fates_body(raws, items, fates, kept))
 
 
@@ -169,25 +173,36 @@ def _halves(call: Reported, caller: Caller, *, of: int) -> list[Reported]:
 
 
 async def _quarantined(
-    quarantine: Quarantine | None, engine: Engine, caller: Caller, calls: Sequence[Reported]
-) -> set[int]:
-    """The places of those events that the quarantine has taken."""
+    quarantine: Quarantine | None,
+    engine: Engine,
+    caller: Caller,
+    *,
+    raws: Sequence[bytes],
+    items: Sequence[Read],
+    fates: Mapping[int, Fate],
+    foreign: Foreign | None,
+) -> Mapping[int, str]:
+    """Keep what was refused, where it is to be kept; the ids under which it is, by place."""
     if quarantine is None:
-        return set()
-    refused = [
-        Refused(place, event, call.reference.digest, problem.code, problem.detail)
-        for call in calls
-        for place, event, _ in call.events
-        if (problem := call.fates[place].refused) is not None
-    ]
+        return {}
+    refused = []
+    for place in sorted(fates):
+        problem = fates[place].refused
+        item = items[place]
+        if problem is not None and item is not None:
+            kept = item if isinstance(item, EventBody) else raws[place]
+            refused.append(Refused(place, kept, problem, foreign))
     if not refused:
-        return set()
+        return {}
     gateway = engine.catalogue.gateways.get(caller.digest)
     return await quarantine.keep(refused, gateway_id=gateway.gateway_id if gateway else None)
 
 
 def _fates_body(
-    raws: Sequence[bytes], items: Sequence[Read], fates: Mapping[int, Fate], kept: set[int]
+    raws: Sequence[bytes],
+    items: Sequence[Read],
+    fates: Mapping[int, Fate],
+    kept: Mapping[int, str],
 ) -> dict[str, Any]:
     found = outcomes(fates.values())
     rejected = []
@@ -203,7 +218,9 @@ def _fates_body(
             "detail": refused.detail,
         }
         each |= {"param": refused.param} if refused.param else {}
-        rejected.append(each | ({"quarantined": True} if place in kept else {}))
+        if place in kept:
+            each |= {"quarantined": True, "event": kept[place]}
+        rejected.append(each)
     body = _counted(found.get("accepted", 0), found.get("duplicate", 0), rejected)
     ignored = len(items) - len(fates)
     return body | ({"ignored": ignored} if ignored else {})

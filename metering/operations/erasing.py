@@ -13,6 +13,13 @@ from metering.models import QuarantinedEvent
 from metering.operations.rolling_up import lock_slot, roll_up_waiting, slot_of
 
 _BATCHES, _ROUNDS = 500, 1_000_000
+_NAMING = """
+DELETE FROM metering_quarantinedevent AS q
+ USING unnest(%s::text[]) AS named (subject)
+ WHERE q.shape <> ''
+   AND jsonb_path_exists(q.properties, '$.** ? (@ == $named)',
+                         jsonb_build_object('named', named.subject))
+"""
 
 
 def erase_usage(
@@ -22,9 +29,10 @@ def erase_usage(
 
     Dimensions of the names in `kept_dimensions` stay. The salt is thrown away, so nobody can go
     back, nor tell the same member of another customer. Balances, buckets and every total stay what
-    they were (I1, I4). Events in quarantine that name one of `subjects` are deleted. In the
-    transaction of the caller. The caller has raised the customer's version before: its calls wait
-    until the end, and other erasures until then too.
+    they were (I1, I4). Events in quarantine that name one of `subjects` are deleted.
+
+    In the transaction of the caller. The caller has raised the customer's version before: its calls
+    wait until the end, and other erasures until then too.
     """
     with connection.cursor() as cursor:
         # Two that lock a slot each, and then all to roll up, would wait for one another.
@@ -37,6 +45,8 @@ def erase_usage(
         Q(customer_id=customer_id) | Q(subject__in=list(subjects))
     ).delete()
     with connection.cursor() as cursor:
+        # What could not be translated may name them anywhere.
+        cursor.execute(_NAMING, [list(subjects)])
         cursor.execute(
             statements.load("erase_usage"),
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -31,8 +32,20 @@ def expire_holds(*, now: datetime, limit: int) -> int:
 
 
 def _expire_of(customer_id: int, *, now: datetime) -> int:
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic():
         bump(customer_id)
-        cursor.execute(statements.load("expire_holds"), {"customer_id": customer_id, "now": now})
+        return give_back(customer_id, now=now)
+
+
+def give_back(customer_id: int, *, also: UUID | None = None, now: datetime) -> int:
+    """Expire the customer's overdue holds, and another open one; returns how many there were.
+
+    In the transaction of the caller. The caller has raised the customer's version.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statements.load("expire_holds"),
+            {"customer_id": customer_id, "also": also, "now": now},
+        )
         (expired,) = cursor.fetchone()
     return int(expired)

@@ -1,9 +1,11 @@
--- Expires every open hold of %(customer_id)s that is overdue at %(now)s, and gives back to its
+-- Expires every open hold of %(customer_id)s that is overdue at %(now)s, and the hold of the id
+-- %(also)s where that is open and not null, and gives back to its
 -- balances and grants what the hold's allocation (metering/domain/burndown.py) took from them.
 -- Returns one row: how many holds. The caller has raised the customer's version before.
 WITH expired AS (
     UPDATE metering_hold SET state = 'expired', closed_at = %(now)s
-     WHERE customer_id = %(customer_id)s AND state = 'open' AND expires_at <= %(now)s
+     WHERE customer_id = %(customer_id)s AND state = 'open'
+       AND (expires_at <= %(now)s OR id = %(also)s::uuid)
     RETURNING allocation
 ), part AS (
     SELECT meter.key::int                            AS meter_id,

@@ -1,40 +1,64 @@
 -- Keeps refused events, in a transaction that holds the quarantine's advisory lock.
--- In:  events JSON [{digest, place, subject, customer, key, source, external_id, type, occurred_at,
---      properties, code, detail}]; key is the hexadecimal digest of an API key where the event
---      named its customer by one, subject is empty then; customer is the number where it named it
---      by its id; most int: rows there may be;
+-- In:  events JSON [{digest, place, subject, customer, key, source, external_id, event_id, type,
+--      occurred_at, properties, shape, options, code, detail}]; key is the hexadecimal digest of an
+--      API key where the event named its customer by one, subject is empty then; customer is the
+--      number where it named it by its id; most_events and most_bytes: what may wait;
 --      gateway_id bigint; now timestamptz.
--- Out: the digests of those that are kept, whether they were there already or there was room.
---      Nothing is kept of a customer that was erased.
+-- Out: of each the digest, its number where it is kept, and else what was full: events or bytes.
+--      A repeat that no longer fits is not kept: the first one stays as it is.
+--      Nothing is kept, or told, of a customer that was erased.
 WITH asked AS MATERIALIZED (
-    SELECT d.*, k.customer_id
+    SELECT d.*, coalesce(c.id, named.id) AS customer_id,
+           octet_length(d.properties::text) + octet_length(d.options::text) + 200
+           + octet_length(concat(d.subject, d.source, d.external_id, d.type, d.detail)) AS size
       FROM json_to_recordset(%(events)s::json)
            AS d (digest uuid, place int, subject text, customer bigint, key text, source text,
-                 external_id text, type text, occurred_at timestamptz, properties jsonb, code text,
-                 detail text)
+                 external_id text, event_id uuid, type text, occurred_at timestamptz,
+                 properties jsonb, shape text, options jsonb, code text, detail text)
       LEFT JOIN accounts_apikey AS k ON k.digest = decode(d.key, 'hex')
       LEFT JOIN accounts_customer AS c ON c.id = coalesce(k.customer_id, d.customer)
-     WHERE (d.key IS NULL OR k.customer_id IS NOT NULL) AND c.erased_at IS NULL
+      LEFT JOIN accounts_customer AS named ON named.external_id = d.subject
+           AND d.subject <> '' AND d.customer IS NULL
+     WHERE c.erased_at IS NULL
+), there AS MATERIALIZED (
+    SELECT count(*) AS events, coalesce(sum(size), 0) AS bytes
+      FROM metering_quarantinedevent
+     WHERE state = 'waiting'
+), growth AS MATERIALIZED (
+    SELECT coalesce(sum(greatest(a.size - q.size, 0)), 0) AS bytes
+      FROM asked AS a JOIN metering_quarantinedevent AS q ON q.digest = a.digest
 ), known AS (
     UPDATE metering_quarantinedevent AS q
        SET code = a.code, detail = a.detail, last_at = %(now)s::timestamptz,
            times = q.times + 1, type = a.type, occurred_at = a.occurred_at,
-           properties = a.properties
-      FROM asked AS a
+           properties = a.properties, size = a.size,
+           customer_id = coalesce(a.customer_id, q.customer_id)
+      FROM asked AS a, there, growth
      WHERE q.digest = a.digest
-    RETURNING q.digest
+       AND (growth.bytes = 0 OR there.bytes + growth.bytes <= %(most_bytes)s::bigint)
+    RETURNING q.digest, q.id
+), fresh AS MATERIALIZED (
+    SELECT a.*, row_number() OVER (ORDER BY a.place) AS nth,
+           sum(a.size) OVER (ORDER BY a.place) AS so_far
+      FROM asked AS a
+     WHERE NOT EXISTS (SELECT FROM metering_quarantinedevent AS q WHERE q.digest = a.digest)
 ), added AS (
     INSERT INTO metering_quarantinedevent (
-        digest, customer_id, subject, source, external_id, type, occurred_at, properties, code,
-        detail, gateway_id, first_at, last_at, times)
-    SELECT a.digest, a.customer_id, a.subject, a.source, a.external_id, a.type, a.occurred_at,
-           a.properties, a.code, a.detail, %(gateway_id)s::bigint, %(now)s::timestamptz,
-           %(now)s::timestamptz, 1
-      FROM asked AS a
-     WHERE a.digest NOT IN (SELECT digest FROM known)
-     ORDER BY a.place
-     LIMIT greatest(%(most)s::bigint - (SELECT count(*) FROM metering_quarantinedevent), 0)
+        digest, state, customer_id, subject, source, external_id, event_id, type, occurred_at,
+        properties, shape, options, size, code, detail, gateway_id, first_at, last_at, times)
+    SELECT f.digest, 'waiting', f.customer_id, f.subject, f.source, f.external_id, f.event_id,
+           f.type, f.occurred_at, f.properties, f.shape, f.options, f.size, f.code, f.detail,
+           %(gateway_id)s::bigint, %(now)s::timestamptz, %(now)s::timestamptz, 1
+      FROM fresh AS f, there, growth
+     WHERE f.nth + there.events <= %(most_events)s::bigint
+       AND f.so_far + there.bytes + growth.bytes <= %(most_bytes)s::bigint
     ON CONFLICT (digest) DO NOTHING
-    RETURNING digest
+    RETURNING digest, id
 )
-SELECT digest FROM known UNION ALL SELECT digest FROM added
+SELECT a.digest, coalesce(known.id, added.id),
+       CASE WHEN f.nth + there.events > %(most_events)s::bigint THEN 'events' ELSE 'bytes' END
+  FROM asked AS a
+ CROSS JOIN there
+  LEFT JOIN known ON known.digest = a.digest
+  LEFT JOIN added ON added.digest = a.digest
+  LEFT JOIN fresh AS f ON f.digest = a.digest

@@ -128,6 +128,8 @@ def test_metrics_count_answers_by_route_and_what_waits(client: Client) -> None:
     text = client.get("/metrics").content.decode()
     assert 'route="api/v1/customers/<str:reference>",status="401"' in text
     assert 'farebox_waiting{kind="open_holds"} 0.0' in text
+    assert 'farebox_waiting{kind="quarantined_events"} 0.0' in text
+    assert "farebox_quarantined_bytes 0.0" in text
     assert "cus_0000000000000" not in text
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from metering.domain.counting import event_key
 from metering.models import QuarantinedEvent
 from tests.factories.metering import NOW
 
@@ -16,6 +17,8 @@ def quarantined(number: int = 1, **fields: Any) -> QuarantinedEvent:
     """An event of `later` that was refused two hours ago because no meter counted it."""
     given: dict[str, Any] = {
         "digest": UUID(int=number),
+        "event_id": event_key("app", f"event-{number}"),
+        "size": 300,
         "subject": "later",
         "source": "app",
         "external_id": f"event-{number}",

@@ -69,6 +69,7 @@ CACHE_WRITE: Final = (
 REASONING: Final = (
     "llm_reasoning_tokens", "reasoning_tokens", "gen_ai.usage.reasoning.output_tokens",
 )  # fmt: skip
+DURATION: Final = ("Duration", "duration_ms", "ms", "request_time", "duration")
 _FINE: Final = re.compile(r"\.[0-9]{3}")
 _LINE_MEMBERS: Final = ("log", "message")
 
@@ -79,7 +80,7 @@ def translate(item: Item, options: Options) -> Told | None:
     A line without an id is told apart by all it says, if its time is finer than a second. The
     query of the path is not kept, and no header is.
     """
-    line = _unwrapped(item)
+    line = unwrapped(item)
     request = part(line, "request")  # Caddy's
     both: dict[str, object] = {**request, **line}
     names = CUSTOMER if options.customer is None else (options.customer,)
@@ -88,21 +89,20 @@ def translate(item: Item, options: Options) -> Told | None:
     subject = first_text(line, *names)
     if not subject:
         return None
-    when = next((name for name in TIME if line.get(name) not in (None, *NOTHING)), TIME[0])
     data = _properties(both)
     hold = first_text(line, *HOLD)
     if hold:
         data["hold"] = hold
     return Told(
-        id=first_text(line, *ID) or _told_apart(line, line.get(when)),
+        id=first_text(line, *ID) or told_apart(line),
         subject=subject,
         type=options.type or TYPE,
-        occurred_at=_moment(line, when),
+        occurred_at=_moment(line),
         data=data,
     )
 
 
-def _unwrapped(item: Item) -> Item:
+def unwrapped(item: Item) -> Item:
     """The line itself, where a log shipper has put it as a text into an object of its own."""
     for name in _LINE_MEMBERS:
         wrapped = item.get(name)
@@ -115,13 +115,19 @@ def _unwrapped(item: Item) -> Item:
     return item
 
 
-def _moment(line: Item, when: str) -> datetime | None:
+def _when(line: Item) -> str:
+    """The member that says when it was."""
+    return next((name for name in TIME if line.get(name) not in (None, *NOTHING)), TIME[0])
+
+
+def _moment(line: Item) -> datetime | None:
+    when = _when(line)
     return moment(line.get(when), param=when)
 
 
-def _told_apart(line: Item, time: object) -> str:
+def told_apart(line: Item) -> str:
     """An id for a line without one; raises ShapeInvalid where two lines could be the same."""
-    if not _FINE.search(str(time)):
+    if not _FINE.search(str(line.get(_when(line)))):
         raise missing("request_id", "the line has no request_id, nor a time finer than a second")
     written = json.dumps(line, sort_keys=True, default=str).encode("utf-8", "replace")
     return f"line:{hashlib.blake2b(written, digest_size=16).hexdigest()}"

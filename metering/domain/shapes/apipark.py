@@ -20,9 +20,9 @@ from metering.domain.shapes.tokens import disjoint
 
 AI_TYPE: Final = "llm.completion"
 HTTP_TYPE: Final = "http.request"
-_CUSTOMER: Final = ("farebox_customer", "customer", "application")
-_TIME: Final = ("msec", "time_iso8601", "time", "timestamp")
-_KEPT: Final = {
+CUSTOMER: Final = ("farebox_customer", "customer", "application")
+TIME: Final = ("msec", "time_iso8601", "time", "timestamp")
+KEPT: Final = {
     "service": "service",
     "provider": "service_provider",
     "api": "api",
@@ -46,13 +46,13 @@ def translate(item: Item, options: Options) -> Told | None:
         raise missing(
             "request_id", "add $request_id to the formatter: it makes the call count once"
         )
-    names = _CUSTOMER if options.customer is None else (options.customer,)
+    names = CUSTOMER if options.customer is None else (options.customer,)
     if not any(name in item for name in names):
         raise missing(names[-1], f"add ${names[-1]} to the formatter: it says whose call it is")
     subject = first_text(item, *names)
     if not subject:
         return None
-    data = {name: value for name, value in scalars(item, _KEPT) if value != "-"}
+    data = {name: value for name, value in scalars(item, KEPT) if value != "-"}
     status = first_whole(item, "status")
     if status is not None:
         data |= {"status": status, "status_class": f"{status // 100}xx"}
@@ -65,7 +65,7 @@ def translate(item: Item, options: Options) -> Told | None:
             prompt=first_whole(item, "ai_model_input_token"),
             completion=first_whole(item, "ai_model_output_token"),
         )
-    when = next((name for name in _TIME if text(item.get(name)) or item.get(name)), _TIME[0])
+    when = next((name for name in TIME if text(item.get(name)) or item.get(name)), TIME[0])
     return Told(
         id=id_,
         subject=subject,

@@ -27,7 +27,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _OURS = "fb_key_"
 # Who the customer is, by what `?customer=` may say. The key's own come first: an end user's name
 # is whatever the client of that key says it is.
-_WHO: Final = {
+WHO: Final = {
     "org": ("user_api_key_org_id",),
     "team": ("user_api_key_team_id",),
     "project": ("user_api_key_project_id",),
@@ -37,7 +37,7 @@ _WHO: Final = {
 }
 _IN_TURN: Final = ("org", "team", "project", "user", "end_user")
 _NOBODY: Final = "default_user_id"  # what LiteLLM calls the holder of its master key
-_KEPT: Final = {
+KEPT: Final = {
     "model": "model",
     "model_group": "model_group",
     "custom_llm_provider": "provider",
@@ -60,8 +60,8 @@ def translate(item: Item, options: Options) -> Told:
     id_ = _call_id(item, metadata)
     tokens = _tokens(item, part(metadata, "usage_object"))
     failed = item.get("status") == "failure"
-    aborted = item.get("stream") is True and (failed or _has_error(item))
-    data: dict[str, object] = dict(scalars(item, _KEPT))
+    aborted = item.get("stream") is True and (failed or has_error(item))
+    data: dict[str, object] = dict(scalars(item, KEPT))
     data |= tokens | {"failed": failed, "aborted": aborted}
     cost = decimal_text(item.get("response_cost"))
     if cost is not None:
@@ -75,7 +75,7 @@ def translate(item: Item, options: Options) -> Told:
         data["duration_ms"] = int((ended_at - started_at).total_seconds() * 1000)
     return Told(
         id=_failure_id(id_, started_at or ended_at) if failed else id_,
-        subject=_subject(item, metadata, options),
+        subject=subject_of(item, metadata, options),
         type=options.type or TYPE,
         occurred_at=ended_at or started_at,
         data=data,
@@ -98,7 +98,7 @@ def _failure_id(call_id: str, at: datetime | None) -> str:
     )
 
 
-def _subject(item: Item, metadata: Item, options: Options) -> str:
+def subject_of(item: Item, metadata: Item, options: Options) -> str:
     """Who pays: said by the key's own metadata, else the key as it is ours, else its holder."""
     if options.customer is not None:
         return _asked(item, metadata, options.customer)
@@ -109,7 +109,7 @@ def _subject(item: Item, metadata: Item, options: Options) -> str:
     if key.startswith(_OURS):
         return key
     for who in _IN_TURN:
-        found = first_text(metadata, *_WHO[who])
+        found = first_text(metadata, *WHO[who])
         if found and found != _NOBODY:
             return found
     found = text(item.get("end_user"))
@@ -121,10 +121,10 @@ def _subject(item: Item, metadata: Item, options: Options) -> str:
 
 
 def _asked(item: Item, metadata: Item, who: str) -> str:
-    names = _WHO.get(who)
+    names = WHO.get(who)
     if names is None:
         raise ShapeInvalid(
-            "parameter_invalid", "customer", f"?customer= is one of {', '.join(_WHO)}"
+            "parameter_invalid", "customer", f"?customer= is one of {', '.join(WHO)}"
         )
     found = first_text(metadata, *names)
     if not found and who == "end_user":
@@ -166,6 +166,7 @@ def _either(item: Item, usage: Item, name: str) -> int | None:
     return found if found is not None else first_whole(usage, name)
 
 
-def _has_error(item: Item) -> bool:
+def has_error(item: Item) -> bool:
+    """Whether the call says that it failed, or how."""
     error = part(item, "error_information")
     return bool(first_text(error, "error_class", "error_code", "error_message"))

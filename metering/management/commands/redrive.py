@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from metering.operations.redriving import redrive
-from metering.queries.quarantine import event_bounds, quarantined_events
+from metering.queries.quarantine import event_bounds, filling
 
 AT_ONCE = 500
 
@@ -33,8 +33,9 @@ class Command(BaseCommand):
             total += tally
             if tally.total() == 0:
                 break
-        waiting = quarantined_events().count()
+        waits = filling()
+        chosen = f", {waits.chosen:,} of them for a person to decide on" if waits.chosen else ""
         self.stdout.write(
             f"{total['counted']:,} counted, {total['duplicates']:,} duplicates, "
-            f"{total['refused']:,} refused again, {waiting:,} in quarantine"
+            f"{total['refused']:,} refused again, {waits.events:,} in quarantine{chosen}"
         )

@@ -85,6 +85,11 @@ def a_person() -> tuple[Customer, list[Meter]]:
         digest=UUID(int=1), subject=f"{SECRET}-1", source=SECRET, external_id=SECRET, type="t",
         properties={}, code="meter_unknown", detail="", first_at=NOW, last_at=NOW,
     )  # fmt: skip
+    QuarantinedEvent.objects.create(
+        digest=UUID(int=2), source="edge", shape="litellm", code="parameter_missing", detail="",
+        properties={"metadata": {"user_api_key_user_id": f"{SECRET}-1"}},
+        first_at=NOW, last_at=NOW,
+    )  # fmt: skip
     return customer, meters
 
 

@@ -9,10 +9,10 @@ from django.test import Client
 
 from accounts.domain import ids
 from accounts.models import Customer
+from billing.payments.simulator import Simulator
 from metering.operations.rolling_up import roll_up
 from tests.billing.pages.conftest import signed_in
 from tests.billing.payments.asserting import assert_one_right_invoice, push_until_settled
-from tests.billing.payments.conftest import Simulator
 from tests.factories.accounts import a_member, an_operator_key, bearer
 from tests.factories.billing import a_plan, a_subscription, bill, calls
 from tests.factories.metering import make_meter, report

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.test import Client
+from pytest_django import Settings
 
 from accounts.models import AuditEntry, Customer, Member
 from metering.models import QuarantinedEvent, UsageEvent
@@ -37,18 +38,24 @@ def test_they_are_listed_as_they_were_reported(operator: Client, later: Customer
 
     assert first == {
         "id": row.public_id,
+        "state": "waiting",
         "customer": None,
         "subject": "later",
         "source": "app",
         "external_id": "event-1",
         "type": "new.thing",
         "occurred_at": None,
+        "shape": "",
         "properties": {"tokens": 5, "model": "m-1"},
+        "point": "meter",
         "code": "meter_unknown",
         "detail": "No meter counts it.",
+        "mend": "Create a meter for events of this type, then try the event again.",
+        "event": None,
         "gateway": first["gateway"],
         "first_at": "2026-11-15T10:30:00Z",
         "last_at": "2026-11-15T10:30:00Z",
+        "closed_at": None,
         "times": 1,
     }
     assert first["gateway"].startswith("gw_")
@@ -69,6 +76,12 @@ def test_they_are_counted_once_the_meter_is_made(operator: Client, later: Custom
     answer = post(operator, "/quarantine/redrive", {"limit": 1}).json()
     assert answer == nothing | {"counted": 1, "waiting": 1}
     assert UsageEvent.objects.count() == 2
+    went = get(operator, "/quarantine", state="counted").json()["data"]
+    assert [each["external_id"] for each in went] == ["event-2", "event-1"]
+    assert went[0]["event"] in {
+        each["id"] for each in get(operator, "/events", customer="later").json()["data"]
+    }
+    assert (went[0]["customer"], went[0]["properties"]) == (later.public_id, {})
     assert get(operator, "/events", customer="later").json()["data"][0]["usage"]
 
 
@@ -86,6 +99,7 @@ def test_they_are_given_up(operator: Client) -> None:
         ("redrive", {"limit": 0}, "limit"),
         ("redrive", {"limit": 1_001}, "limit"),
         ("redrive", {"events": ["evt_1"]}, "events[0]"),
+        ("redrive", {"customer": "later"}, "customer"),
         ("discard", {}, "events"),
         ("discard", {"events": []}, "events"),
         ("discard", {"events": ["qua_x"]}, "events[0]"),
@@ -120,18 +134,41 @@ def act(client: Client, action: str, *rows: QuarantinedEvent) -> str:
     return answer.content.decode()
 
 
-def test_staff_see_them_try_them_and_give_them_up(staff: Client, later: Customer) -> None:
+def test_staff_see_them_try_them_and_give_them_up(
+    staff: Client, later: Customer, settings: Settings
+) -> None:
+    settings.QUARANTINE_EVENTS = 7
     rows = [quarantined(1), quarantined(2)]
-    assert "No meter counts it." in staff.get(PAGE).content.decode()
+    listed = staff.get(PAGE).content.decode()
+    assert "No meter counts it." in listed
+    assert "2 of 7 events wait, of 600 of 100,000,000 bytes" in listed
+    one = staff.get(f"{PAGE}{rows[0].pk}/change/").content.decode()
+    assert "Create a meter for events of this type" in one
     assert staff.get(f"{PAGE}add/").status_code == 403
     assert staff.post(f"{PAGE}{rows[0].pk}/delete/").status_code == 403
     assert "0 counted, 0 counted before, 1 refused." in act(staff, "redrive", rows[0])
     mend(later)
     assert "1 counted, 0 counted before, 0 refused." in act(staff, "redrive", rows[0])
+    assert "Nothing: it is counted." in staff.get(f"{PAGE}{rows[0].pk}/change/").content.decode()
     assert "1 given up." in act(staff, "discard", rows[1])
-    assert not QuarantinedEvent.objects.exists()
+    assert QuarantinedEvent.objects.get().state == "counted"
     assert UsageEvent.objects.count() == 1
     assert all(each.actor.startswith("mem_") for each in AuditEntry.objects.all())
+
+
+def test_some_reasons_are_for_a_person_to_decide_on(operator: Client, later: Customer) -> None:
+    mend(later)
+    row = quarantined(subject="", code="key_unknown")
+    nothing: dict[str, Any] = {"counted": 0, "duplicates": 0, "refused": 0, "waiting": 1}
+    assert post(operator, "/quarantine/redrive", {}).json() == nothing
+    out = io.StringIO()
+    call_command("redrive", stdout=out)
+    assert out.getvalue().strip().endswith("1 in quarantine, 1 of them for a person to decide on")
+    given = {"events": [row.public_id], "customer": "later"}
+    answer = post(operator, "/quarantine/redrive", given).json()
+    assert answer == nothing | {"counted": 1, "waiting": 0}
+    row.refresh_from_db()
+    assert row.customer_id == later.id
 
 
 def test_the_command_tries_all_of_them(later: Customer) -> None:

@@ -68,6 +68,7 @@ class GateProcess:
         statement_timeout_ms: int = 5_000,
         address: str = "",
         quarantine: int = 0,
+        quarantine_bytes: int = 10_000_000,
         wait_s: float = math.inf,
         store: type[Store] = Store,
     ) -> None:
@@ -86,7 +87,12 @@ class GateProcess:
         def make_quarantine() -> Quarantine | None:
             if not quarantine:
                 return None
-            return Quarantine(address, most=quarantine, statement_timeout_ms=statement_timeout_ms)
+            return Quarantine(
+                address,
+                most_events=quarantine,
+                most_bytes=quarantine_bytes,
+                statement_timeout_ms=statement_timeout_ms,
+            )
 
         self.gate = Gate(
             make_engine,

@@ -13,8 +13,9 @@ import pytest
 from django.db import connection
 from prometheus_client import REGISTRY
 
+from metering.domain.counting import event_key
 from metering.gate.quarantine import Quarantine, Refused
-from metering.gate.wire import EventBody
+from metering.gate.wire import EventBody, Problem
 from metering.models import QuarantinedEvent
 from tests.metering.gate.client import GateProcess, Got, dsn
 from tests.metering.gate.conftest import World
@@ -42,8 +43,12 @@ def post(gate: GateProcess, *events: Any) -> Got:
     return gate.send("POST", "/api/v1/events", list(events))
 
 
-def metric(name: str) -> float:
-    return REGISTRY.get_sample_value(f"farebox_gate_{name}_total") or 0.0
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"farebox_gate_{name}_total", labels) or 0.0
+
+
+def quarantine(address: str, *, timeout_ms: int) -> Quarantine:
+    return Quarantine(address, most_events=5, most_bytes=1_000_000, statement_timeout_ms=timeout_ms)
 
 
 def places(got: Got) -> list[int]:
@@ -75,7 +80,7 @@ def test_what_can_be_mended_is_kept_as_it_was_reported(world: World, keeping: Ga
     )
 
     assert got.body["accepted"] == 1
-    assert places(got) == [0, 1, 2, 3, 4]
+    assert places(got) == [0, 1, 2, 3, 4, 7]
     kept = {row.external_id: row for row in QuarantinedEvent.objects.all()}
     assert {name: row.code for name, row in kept.items()} == {
         "unknown-customer": "customer_unknown",
@@ -83,6 +88,7 @@ def test_what_can_be_mended_is_kept_as_it_was_reported(world: World, keeping: Ga
         "no-number": "quantity_invalid",
         "ahead": "time_out_of_range",
         "by-key": "meter_unknown",
+        "typo": "key_malformed",
     }
     first = kept["unknown-customer"]
     assert (first.subject, first.source, first.type, first.properties) == (
@@ -93,9 +99,12 @@ def test_what_can_be_mended_is_kept_as_it_was_reported(world: World, keeping: Ga
     )
     assert (first.occurred_at, first.customer_id, first.times) == (None, None, 1)
     assert kept["ahead"].occurred_at == ahead
+    assert kept["unknown-type"].customer_id == world.customer.id
+    assert str(kept["unknown-type"].event_id) == str(event_key("app", "unknown-type"))
+    assert (kept["typo"].subject, kept["typo"].customer_id) == ("", None)
     # Of a key only whose it was is kept.
     assert (kept["by-key"].subject, kept["by-key"].customer_id) == ("", world.customer.id)
-    assert metric("quarantined") == before + 5
+    assert metric("quarantined") == before + 6
     assert world.balance(world.calls) == (1, 0)
 
 
@@ -111,13 +120,13 @@ def test_a_repeat_lands_on_the_same_row(world: World, keeping: GateProcess) -> N
 
 
 def test_it_holds_no_more_than_it_may_and_says_so(world: World, keeping: GateProcess) -> None:
-    before = metric("unquarantined")
+    before = metric("unquarantined", why="events")
     got = post(keeping, *(event(f"e{n}") for n in range(MOST + 3)))
     assert places(got) == list(range(MOST))
     again = post(keeping, event("e3"), event("late"))
     assert places(again) == [0]  # there is no room for another one
     assert QuarantinedEvent.objects.count() == MOST
-    assert metric("unquarantined") == before + 4
+    assert metric("unquarantined", why="events") == before + 4
 
 
 def test_two_requests_at_once_do_not_pass_the_limit(world: World, keeping: GateProcess) -> None:
@@ -135,37 +144,32 @@ def test_two_requests_at_once_do_not_pass_the_limit(world: World, keeping: GateP
     assert sum(kept) == MOST == QuarantinedEvent.objects.count()
 
 
-def test_an_event_of_a_hold_is_not_kept(world: World, keeping: GateProcess) -> None:
-    got = post(keeping, event("1", subject=world.customer.public_id, data={"hold": "hold_x"}))
-    assert places(got) == []
-
-
 def test_nobody_waits_for_a_quarantine_that_cannot_be_reached(world: World) -> None:
-    async def keep() -> set[int]:
-        lost = Quarantine("host=/nonexistent dbname=x", most=5, statement_timeout_ms=200)
+    async def keep() -> dict[int, str]:
+        lost = quarantine("host=/nonexistent dbname=x", timeout_ms=200)
         try:
             return await lost.keep([refused("1")], gateway_id=None)
         finally:
             await lost.close()
 
-    before = metric("unquarantined")
-    assert world.gate.run(keep()) == set()
-    assert metric("unquarantined") == before + 1
+    before = metric("unquarantined", why="fault")
+    assert world.gate.run(keep()) == {}
+    assert metric("unquarantined", why="fault") == before + 1
 
 
 def refused(id_: str, **data: Any) -> Refused:
     body = EventBody(id=id_, source="app", type="new.thing", subject="later", data=data)
-    return Refused(int(id_), body, None, "meter_unknown", "No meter counts it.")
+    return Refused(int(id_), body, Problem("meter_unknown", "No meter counts it."))
 
 
 def test_a_quarantine_that_hangs_is_given_up_and_used_again(world: World) -> None:
     async def keep() -> list[set[int]]:
-        waiting = Quarantine(dsn(), most=5, statement_timeout_ms=200)
+        waiting = quarantine(dsn(), timeout_ms=200)
         try:
             async with await psycopg.AsyncConnection.connect(dsn()) as other:
                 await other.execute("LOCK TABLE metering_quarantinedevent")
-                first = await waiting.keep([refused("1")], gateway_id=None)
-            second = await waiting.keep([refused("2")], gateway_id=None)
+                first = set(await waiting.keep([refused("1")], gateway_id=None))
+            second = set(await waiting.keep([refused("2")], gateway_id=None))
             return [first, second]
         finally:
             await waiting.close()
@@ -217,10 +221,10 @@ def test_many_at_once_from_one_process(world: World, keeping: GateProcess) -> No
 
 
 def test_who_waits_for_the_turn_waits_no_longer_than_for_the_table(world: World) -> None:
-    async def keep_in_turn() -> set[int]:
-        busy = Quarantine(dsn(), most=5, statement_timeout_ms=100)
+    async def keep_in_turn() -> dict[int, str]:
+        busy = quarantine(dsn(), timeout_ms=100)
         async with busy._turn:
             return await asyncio.wait_for(busy.keep([refused("1")], gateway_id=None), 20)
 
-    assert world.gate.run(keep_in_turn()) == set()
+    assert world.gate.run(keep_in_turn()) == {}
     assert not QuarantinedEvent.objects.exists()
