@@ -11,12 +11,11 @@ from rest_framework.response import Response
 
 from accounts.api.authentication import CallerKind
 from accounts.api.describing import describe
+from accounts.api.fields import CustomerField, InstantField
 from accounts.api.views import ManagementView
-from accounts.domain import ids
 from billing.models import InvoiceLine
-from billing.queries.event_fates import BilledFate, whole_fate
-from metering.api.events import EventShape, FateShape, MeterFateShape, fate_body
-from metering.models import UsageEvent
+from billing.queries.event_fates import BilledFate, WholeFate, event_by_id
+from metering.api.events import EventShape, FateShape, MeterFateShape, fate_body, refused_body
 
 
 class ChargedShape(serializers.Serializer[Any]):
@@ -58,9 +57,17 @@ class WholeFateShape(FateShape):
 
 
 class EventWholeFateShape(EventShape):
-    """An event and all that became of it."""
+    """An event and all that became of it; of one in quarantine what is known of it."""
 
+    customer = CustomerField(allow_null=True, help_text="Null where it is not known.")
+    occurred_at = InstantField(allow_null=True)
     fate = WholeFateShape()
+
+
+_NO_SUCH = (
+    "There is no such event: it was not counted, and is not in quarantine. Refused events are kept "
+    "only where FAREBOX_QUARANTINE_EVENTS is above 0 and there is room."
+)
 
 
 class OneEvent(ManagementView):
@@ -71,14 +78,23 @@ class OneEvent(ManagementView):
 
     @describe("See an event's fate", answer=EventWholeFateShape)
     def get(self, request: Request, event: str) -> Response:  # noqa: ARG002
-        """See an event and all that became of it, up to its invoice line, or where it stopped."""
+        """See an event and all that became of it, up to its invoice line, or where it stopped.
+
+        `evt_…`, or `qua_…` of one that was refused and kept.
+        """
         self.query()
-        customer_id, key = ids.decode_owned(UsageEvent.PREFIX, event)
-        own = self.caller.customer_id in {None, customer_id}
-        fate = whole_fate(customer_id, event_id=key) if own else None
-        if fate is None:
-            raise Http404("There is no such event.")
-        body = fate_body(fate.metered)
+        found = event_by_id(event, caller=self.caller.customer_id)
+        if found is None:
+            raise Http404(_NO_SUCH if self.caller.customer_id is None else "No such event.")
+        if isinstance(found, WholeFate):
+            return Response(self._counted(found))
+        operator = self.caller.customer_id is None
+        body = refused_body(found.row, found.customer, operator=operator)
+        body["fate"]["former_meters"] = []
+        return Response(body)
+
+    def _counted(self, fate: WholeFate) -> dict[str, Any]:
+        body = fate_body(fate.metered, operator=self.caller.customer_id is None)
         for shown, counted in zip(body["fate"]["meters"], fate.metered.meters, strict=True):
             shown.update(_billed_body(fate.billed[counted.meter.id]))
         body["fate"]["former_meters"] = [
@@ -87,7 +103,7 @@ class OneEvent(ManagementView):
         if self.caller.customer_id is not None:
             for each in body["fate"]["corrections"]:
                 each["actor"] = "operator"  # who of them it was is the operator's affair
-        return Response(body)
+        return body
 
 
 def _billed_body(billed: BilledFate) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from accounts.models import Customer
 from accounts.queries import customer_by_reference
 from billing.pages import fates
 from billing.pages.access import PortalView
-from billing.queries.event_fates import WholeFate, whole_fate
+from billing.queries.event_fates import RefusedFate, WholeFate, event_by_id
 from metering.api.event_exports import MEDIA_TYPES, MyExportQuery, event_download
-from metering.models import Meter, UsageEvent
+from metering.models import Meter, QuarantinedEvent, UsageEvent
 from metering.models.hours import occurred_before
 from metering.queries.corrections import as_in_force
 from metering.queries.events import events
+from metering.queries.quarantine import quarantined_of
 
 SHOWN = 50
 _ASKED_MAX = 300
@@ -43,7 +44,7 @@ class Events(PortalView):
         return self.show(
             "events.html",
             asked=asked,
-            **_listed(self.customer.id, asked=asked, before=_asked(request, "before")),
+            **_listed(self.customer, asked=asked, before=_asked(request, "before")),
         )
 
 
@@ -61,7 +62,7 @@ class EventsFile(PortalView):
                 asked="",
                 chosen=asked,
                 refused=str(refused),
-                **_listed(self.customer.id, asked="", before=""),
+                **_listed(self.customer, asked="", before=""),
             )
             page.status_code = 422
             return page
@@ -73,8 +74,10 @@ class OneEvent(PortalView):
 
     def get(self, request: HttpRequest, event: str) -> HttpResponse:  # noqa: ARG002
         """Show it; other customers' do not exist."""
-        fate = _fate(event, customer_id=self.customer.id)
-        return self.show("event.html", **fates.told(fate), operator=False)
+        found = _found(event, caller=self.customer.id)
+        if isinstance(found, WholeFate):
+            return self.show("event.html", **fates.told(found), operator=False)
+        return self.show("refused_event.html", **fates.told_refused(found, operator=False))
 
 
 @admin.site.admin_view
@@ -82,12 +85,12 @@ def operator_events(request: HttpRequest) -> HttpResponse:
     """Let an operator find the events of a customer, or one by its id."""
     _check(request)
     asked, subject = _asked(request, "id"), _asked(request, "customer")
-    if asked.startswith(f"{UsageEvent.PREFIX}_"):
+    if asked.startswith((f"{UsageEvent.PREFIX}_", f"{QuarantinedEvent.PREFIX}_")):
         return redirect("operator-event", event=asked)
     customer = customer_by_reference(subject) if subject else None
     shown: dict[str, Any] = {}
     if customer is not None:
-        shown = _listed(customer.id, asked=asked, before=_asked(request, "before"))
+        shown = _listed(customer, asked=asked, before=_asked(request, "before"))
     return render(
         request,
         "billing/operator_events.html",
@@ -106,19 +109,16 @@ def operator_events(request: HttpRequest) -> HttpResponse:
 def operator_event(request: HttpRequest, event: str) -> HttpResponse:
     """Show an operator one event, and what became of it."""
     _check(request)
-    fate = _fate(event)
-    customer = Customer.objects.get(id=fate.metered.event.customer_id)
-    return render(
-        request,
-        "billing/operator_event.html",
-        {
-            **admin.site.each_context(request),
-            "title": "Usage event",
-            "customer": customer,
-            "operator": True,
-            **fates.told(fate),
-        },
-    )
+    found = _found(event)
+    context = {**admin.site.each_context(request), "title": "Usage event", "operator": True}
+    if isinstance(found, WholeFate):
+        customer = Customer.objects.get(id=found.metered.event.customer_id)
+        context |= {"customer": customer, **fates.told(found)}
+        return render(request, "billing/operator_event.html", context)
+    if not request.user.has_perm("metering.view_quarantinedevent"):
+        raise PermissionDenied
+    context |= fates.told_refused(found, operator=True)
+    return render(request, "billing/operator_refused_event.html", context)
 
 
 def _days(first: str, last: str) -> dict[str, datetime]:
@@ -160,18 +160,31 @@ def _owned(public: str) -> tuple[int, UUID] | None:
         return None
 
 
-def _fate(public: str, *, customer_id: int | None = None) -> WholeFate:
-    owned = _owned(public)
-    if owned is None or customer_id not in {None, owned[0]}:
+def _found(public: str, *, caller: int | None = None) -> WholeFate | RefusedFate:
+    try:
+        found = event_by_id(public, caller=caller)
+    except ids.IdMalformed:
+        found = None
+    if found is None:
         raise Http404("There is no such event.")
-    fate = whole_fate(owned[0], event_id=owned[1])
-    if fate is None:
-        raise Http404("There is no such event.")
-    return fate
+    return found
 
 
-def _listed(customer_id: int, *, asked: str, before: str) -> dict[str, Any]:
+def _refused(customer: Customer, asked: str) -> list[dict[str, str]]:
+    """What waits in quarantine of the customer's events that have the id asked for."""
+    if not asked:
+        return []
+    owned = _owned(asked)
+    named = Q(external_id=asked)
+    if owned is not None and owned[0] == customer.id:
+        named |= Q(event_id=owned[1])
+    waiting = quarantined_of(customer).filter(named, state=QuarantinedEvent.State.WAITING)
+    return [{"public_id": row.public_id, "external_id": row.external_id} for row in waiting[:SHOWN]]
+
+
+def _listed(customer: Customer, *, asked: str, before: str) -> dict[str, Any]:
     """A page of a customer's events, and from where the next one goes on."""
+    customer_id = customer.id
     found = _chosen(customer_id, asked)
     last = _owned(before)
     if last is not None and last[0] == customer_id:
@@ -186,6 +199,7 @@ def _listed(customer_id: int, *, asked: str, before: str) -> dict[str, Any]:
     numbers = {int(number) for each in standing for number in each.usage}
     keys = dict(Meter.objects.filter(id__in=numbers).values_list("id", "key"))
     return {
+        "refused_rows": _refused(customer, asked),
         "rows": [fates.row(each, keys) for each in standing],
         "older": fates.public_id(rows[SHOWN - 1]) if len(rows) > SHOWN else "",
     }

@@ -10,13 +10,15 @@ from accounts.domain import ids
 from accounts.models import Gateway
 from billing.models import InvoiceLine
 from billing.pages import wording
-from billing.queries.event_fates import BilledFate, WholeFate
+from billing.queries.event_fates import BilledFate, RefusedFate, WholeFate
+from metering.api.quarantine import quarantine_fate_body, stopped
 from metering.domain.windows import FOREVER
 from metering.models import Backfill, Grant, Hold, Meter, UsageEvent
 from metering.queries.events import MeterFate
 
 _STATES: Final = {
     "": wording.Tag("Counted", "good"),
+    "refused": wording.Tag("Refused", "bad"),
     "amend": wording.Tag("Amended", "warn"),
     "void": wording.Tag("Voided", "bad"),
     "restore": wording.Tag("Restored", "warn"),
@@ -96,6 +98,7 @@ def told(fate: WholeFate) -> dict[str, Any]:
         "public_id": public_id(event),
         "state": _STATES[kind],
         "stopped": fate.metered.stopped,
+        "quarantined": fate.metered.quarantined,
         "properties": [(name, _text(value)) for name, value in sorted(properties.items())],
         "gateway": None
         if event.gateway_id is None
@@ -114,6 +117,22 @@ def told(fate: WholeFate) -> dict[str, Any]:
             for each in reversed(fate.metered.corrections)
         ],
         "reported": _counts(event.usage, keys),
+    }
+
+
+def told_refused(fate: RefusedFate, *, operator: bool) -> dict[str, Any]:
+    """What the pages show of an event that was refused and kept."""
+    row = fate.row
+    waits = row.state == row.State.WAITING
+    shown = row.properties if operator or not row.shape else {}
+    return {
+        "row": row,
+        "customer": fate.customer,
+        "state": _STATES["refused"] if waits else _STATES[""],
+        "quarantine": quarantine_fate_body(row, operator=operator),
+        "stopped": stopped(row, operator=operator),
+        "properties": [(name, _text(value)) for name, value in sorted(shown.items())],
+        "gateway": None if row.gateway_id is None else ids.encode(Gateway.PREFIX, row.gateway_id),
     }
 
 

@@ -8,9 +8,12 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from accounts.domain import ids
+from accounts.models import Customer
 from billing.models import Invoice, InvoiceLine
-from metering.models import Meter
+from metering.models import Meter, QuarantinedEvent, UsageEvent
 from metering.queries.events import EventFate, event_fate
+from metering.queries.quarantine import in_quarantine, quarantined_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,37 @@ class WholeFate:
     metered: EventFate
     billed: dict[int, BilledFate]
     former: list[Meter]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFate:
+    """An event that was refused and kept, and whose it is, as far as that is known."""
+
+    row: QuarantinedEvent
+    customer: Customer | None
+
+
+def event_by_id(public_id: str, *, caller: int | None = None) -> WholeFate | RefusedFate | None:
+    """The event of an id, counted (`evt_…`) or in quarantine (`evt_…`, `qua_…`).
+
+    None where there is none, or none of the customer `caller`. Raises IdMalformed.
+    """
+    if public_id.startswith(f"{QuarantinedEvent.PREFIX}_"):
+        found = in_quarantine(ids.decode(QuarantinedEvent.PREFIX, public_id))
+        if found is None:
+            return None
+        row, customer = found
+        own = caller is None or (customer is not None and customer.id == caller)
+        return RefusedFate(row, customer) if own else None
+    customer_id, key = ids.decode_owned(UsageEvent.PREFIX, public_id)
+    if caller not in {None, customer_id}:
+        return None
+    fate = whole_fate(customer_id, event_id=key)
+    if fate is not None:
+        return fate
+    owner = Customer.objects.filter(id=customer_id).first()
+    refused = None if owner is None else quarantined_of(owner).filter(event_id=key).first()
+    return None if refused is None else RefusedFate(refused, owner)
 
 
 def whole_fate(customer_id: int, *, event_id: UUID) -> WholeFate | None:

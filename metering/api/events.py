@@ -17,7 +17,16 @@ from accounts.api.views import ManagementView
 from accounts.domain import ids
 from accounts.models import ApiKey, Customer, Gateway
 from metering.api.fields import MeterField, SpanQuery, until
-from metering.models import Backfill, Correction, Grant, Hold, Meter, UsageEvent
+from metering.api.quarantine import QuarantineFateShape, quarantine_fate_body, stopped
+from metering.models import (
+    Backfill,
+    Correction,
+    Grant,
+    Hold,
+    Meter,
+    QuarantinedEvent,
+    UsageEvent,
+)
 from metering.queries.corrections import InForce, as_in_force
 from metering.queries.events import EventFate, MeterFate, events
 
@@ -123,6 +132,9 @@ class FateShape(serializers.Serializer[Any]):
     hold = HoldFateShape(allow_null=True)
     corrections = CorrectionShape(many=True)
     backfill = serializers.CharField(allow_null=True, help_text="By which it was supplied.")
+    quarantine = QuarantineFateShape(
+        allow_null=True, help_text="That it was refused and kept; null where it never was."
+    )
     stopped = serializers.CharField(allow_null=True)
 
 
@@ -199,8 +211,8 @@ def event_body(standing: InForce, meters: dict[int, str]) -> dict[str, Any]:
     }
 
 
-def fate_body(fate: EventFate) -> dict[str, Any]:
-    """An event and its fate."""
+def fate_body(fate: EventFate, *, operator: bool = True) -> dict[str, Any]:
+    """An event and its fate; `operator` False: as its customer is told it."""
     meters = meter_keys([fate.standing], fate.corrections)
     return {
         **event_body(fate.standing, meters),
@@ -209,7 +221,44 @@ def fate_body(fate: EventFate) -> dict[str, Any]:
             "hold": _hold_body(fate.hold),
             "corrections": [correction_body(each, meters) for each in fate.corrections],
             "backfill": _public(Backfill.PREFIX, fate.backfill_id),
+            "quarantine": quarantine_fate_body(fate.quarantined, operator=operator),
             "stopped": fate.stopped or None,
+        },
+    }
+
+
+def refused_body(row: QuarantinedEvent, customer: Customer | None, *, operator: bool) -> Any:
+    """An event that was refused and kept, as far as it came: as `fate_body`."""
+    quarantine = quarantine_fate_body(row, operator=operator)
+    assert quarantine is not None
+    public_id = row.public_id
+    if customer is not None and row.event_id is not None:
+        public_id = ids.encode_owned(UsageEvent.PREFIX, customer_id=customer.id, key=row.event_id)
+    return {
+        "id": public_id,
+        "customer": _public(Customer.PREFIX, customer.id if customer is not None else None),
+        "source": row.source,
+        "external_id": row.external_id,
+        "type": row.type,
+        "occurred_at": until(row.occurred_at),
+        "received_at": instant(row.first_at),
+        "usage": [],
+        # What remains of an item of another system may be more than its customer's affair.
+        "properties": row.properties if operator or not row.shape else {},
+        "gateway": _public(Gateway.PREFIX, row.gateway_id),
+        "api_key": None,
+        "from_hold": False,
+        "late": False,
+        "over_hold": False,
+        "corrected": None,
+        "original": None,
+        "fate": {
+            "meters": [],
+            "hold": None,
+            "corrections": [],
+            "backfill": None,
+            "quarantine": quarantine,
+            "stopped": stopped(row, operator=operator),
         },
     }
 

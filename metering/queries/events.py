@@ -20,12 +20,14 @@ from metering.models import (
     Entitlement,
     Hold,
     Meter,
+    QuarantinedEvent,
     StagedEvent,
     UsageEvent,
 )
 from metering.models.hours import occurred_before, occurred_from
 from metering.queries.corrections import InForce, as_in_force, corrections_of
 from metering.queries.meters import terms_of
+from metering.queries.quarantine import quarantined_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class EventFate:
     hold: Hold | None
     corrections: list[Correction]  # the first one first; the last one is in force
     backfill_id: int | None  # by which it was supplied
+    quarantined: QuarantinedEvent | None  # that it was refused before, or was again
     stopped: str  # where it stopped and why; empty: it went all the way
 
     @property
@@ -123,6 +126,7 @@ def event_fate(customer_id: int, *, event_id: UUID) -> EventFate | None:
         hold=_hold_of(event),
         corrections=list(corrections_of(event)),
         backfill_id=_backfill_of(event),
+        quarantined=quarantined_of(event.customer).filter(event_id=event.id).first(),
         stopped=_stopped(standing, fates),
     )
 
