@@ -185,13 +185,11 @@ async def _quarantined(
     """Keep what was refused, where it is to be kept; the ids under which it is, by place."""
     if quarantine is None:
         return {}
-    refused = []
-    for place in sorted(fates):
-        problem = fates[place].refused
-        item = items[place]
-        if problem is not None and item is not None:
-            kept = item if isinstance(item, EventBody) else raws[place]
-            refused.append(Refused(place, kept, problem, foreign))
+    refused = [
+        Refused(place, item if isinstance(item, EventBody) else raws[place], problem, foreign)
+        for place, fate in fates.items()
+        if (problem := fate.refused) is not None and (item := items[place]) is not None
+    ]
     if not refused:
         return {}
     gateway = engine.catalogue.gateways.get(caller.digest)

@@ -93,9 +93,23 @@ def discard(*, event_ids: Sequence[int], actor: str, now: datetime) -> int:
 
 
 def forget_quarantined(*, now: datetime, kept: timedelta) -> int:
-    """Delete what was first refused longer ago than that; returns how many rows there were."""
-    deleted, _ = QuarantinedEvent.objects.filter(first_at__lt=now - kept).delete()
-    return deleted
+    """Delete what was first refused longer ago than that; returns how many rows there were.
+
+    The audit says how many of them had not been counted.
+    """
+    with transaction.atomic():
+        old = QuarantinedEvent.objects.filter(first_at__lt=now - kept)
+        waited, _ = old.filter(state=_WAITING).delete()
+        went, _ = old.delete()
+        if waited:
+            audit(
+                actor="system",
+                action="quarantine.forget",
+                subject=SUBJECT,
+                changes={"events": waited},
+                now=now,
+            )
+    return waited + went
 
 
 def _redrive_one(

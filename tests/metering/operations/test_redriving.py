@@ -268,7 +268,17 @@ def test_what_waited_too_long_is_forgotten() -> None:
     kept_for: dict[str, Any] = {"kept": timedelta(days=30), "now": NOW}
     assert redriving.forget_quarantined(**kept_for) == 1
     assert redriving.forget_quarantined(**kept_for) == 0
-    assert QuarantinedEvent.objects.get().external_id == "event-2"
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.changes) == (
+        "system",
+        "quarantine.forget",
+        {"events": 1},
+    )
+    QuarantinedEvent.objects.update(
+        state="counted", digest=None, customer=make_customer(), closed_at=NOW, first_at=EARLIER
+    )
+    assert redriving.forget_quarantined(now=NOW, kept=timedelta(0)) == 1
+    assert AuditEntry.objects.count() == 1  # one that was counted is no loss
 
 
 def test_years_before_the_first_time_are_no_surprise(customer: Customer) -> None:

@@ -103,6 +103,20 @@ def test_a_key_is_kept_nowhere() -> None:
     assert without_keys("fb_gw_abc and fb_op_x") == "fb_gw_… and fb_op_…"
 
 
+def test_a_line_keeps_its_own_properties_and_what_its_duration_is_of() -> None:
+    caddy = samples.CADDY
+    line = caddy | {
+        "properties": {"tenant": "t1", "deep": {"a": "secret"}},
+        "request": caddy["request"] | {"properties": "none"},
+    }
+    left = remains("access-log", line, NONE).item
+    assert left["properties"] == {"tenant": "t1", "deep": ["…"]}
+    assert (left["resp_headers"], left["request"]["properties"]) == ({}, "none")
+    assert outcome("access-log", left, NONE) == outcome("access-log", line, NONE)
+    nowhen = {"customer": "acme"}
+    assert remains("access-log", nowhen, NONE).item == nowhen
+
+
 def test_a_line_that_is_told_apart_by_all_it_says_keeps_its_id() -> None:
     line = {"customer": "acme", "time": "2026-11-22T07:42:12.925+00:00", "agent": "curl"}
     whole = TRANSLATORS["access-log"](line, NONE)

@@ -1,0 +1,37 @@
+"""Migration 0018: what waits learns its event's key and its size; back, what went is dropped."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+from metering.domain.counting import event_key
+from metering.models import QuarantinedEvent
+from tests.factories.metering import NOW, make_customer
+from tests.factories.quarantine import quarantined
+
+MIGRATION = import_module("metering.migrations.0018_fates_of_the_refused")
+pytestmark = pytest.mark.django_db
+
+
+def test_what_waits_learns_under_which_key_it_is_counted() -> None:
+    row = quarantined(source="ä", external_id="x", event_id=None, size=0)
+    MIGRATION.name_events(apps, None)
+    with connection.cursor() as cursor:
+        cursor.execute(MIGRATION.SIZES)
+    row.refresh_from_db()
+    assert row.event_id == event_key("ä", "x")
+    assert row.size == 200 + len('{"model": "m-1", "tokens": 5}' + "later" + "ä_" + "x") + len(
+        "new.thing" + "No meter counts it."
+    )
+
+
+def test_back_it_has_no_room_for_what_went_and_what_was_not_translated() -> None:
+    waits = quarantined()
+    quarantined(2, digest=None, state="counted", customer=make_customer(), closed_at=NOW)
+    quarantined(3, shape="lago")
+    MIGRATION.forget_what_went(apps, None)
+    assert list(QuarantinedEvent.objects.values_list("id", flat=True)) == [waits.id]
