@@ -13,7 +13,7 @@ from metering.models import QuarantinedEvent
 from tests.factories.metering import NOW, make_customer
 from tests.factories.quarantine import quarantined
 
-MIGRATION = import_module("metering.migrations.0018_fates_of_the_refused")
+MIGRATION = import_module("metering.migrations.0021_fates_of_the_refused")
 pytestmark = pytest.mark.django_db
 
 
