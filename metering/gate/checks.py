@@ -21,9 +21,9 @@ from metering.gate import answers
 from metering.gate.answers import Admitted, Answer
 from metering.gate.calls import Call, Check, Used, Work
 from metering.gate.catalogue import Catalogue
+from metering.gate.copied import Found
 from metering.gate.items import Bounds, items_of, occurred_at
 from metering.gate.rows import DenialRow, EventRow, HoldRow
-from metering.gate.store import Found
 from metering.gate.wire import Problem
 
 NOTHING: Mapping[str, str] = {}

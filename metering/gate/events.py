@@ -31,10 +31,10 @@ from metering.gate.calls import (
 )
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import NOTHING, check_credential, count
+from metering.gate.copied import Found
 from metering.gate.items import Bounds, counted, occurred_at
 from metering.gate.rows import EventRow
 from metering.gate.settling import hold_named, settle
-from metering.gate.store import Found
 from metering.gate.wire import EventBody, Problem, aware
 
 

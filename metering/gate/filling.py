@@ -8,11 +8,12 @@ from datetime import datetime
 from metering.domain.meters import Aggregation, QuantityInvalid, counted_of
 from metering.gate.calls import Call, Check, Closing, Reference, Reported
 from metering.gate.catalogue import Catalogue
+from metering.gate.copied import Found
 from metering.gate.copies import Copies
 from metering.gate.items import Bounds
 from metering.gate.rows import Member
 from metering.gate.settling import hold_named
-from metering.gate.store import Found, Store
+from metering.gate.store import Store
 from metering.gate.wire import Problem
 
 

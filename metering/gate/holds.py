@@ -17,8 +17,8 @@ from metering.gate.answers import REPLAYED, Answer
 from metering.gate.calls import Closing, Used, Work
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import add_event
+from metering.gate.copied import Found
 from metering.gate.rows import ClosingRow, EventRow
-from metering.gate.store import Found
 from metering.gate.wire import Problem, SettleBody
 
 

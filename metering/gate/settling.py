@@ -19,8 +19,8 @@ from metering.domain.aggregates import Counted
 from metering.gate import answers, holds
 from metering.gate.calls import DUPLICATE, Fate, Used, Work
 from metering.gate.catalogue import Catalogue
+from metering.gate.copied import Found
 from metering.gate.rows import EventRow
-from metering.gate.store import Found
 from metering.gate.wire import Problem
 
 

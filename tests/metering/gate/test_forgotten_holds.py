@@ -12,7 +12,8 @@ from django.db import connection, connections
 
 from metering.domain.retention import CLOCKS_DIFFER, horizon
 from metering.domain.windows import add_months
-from metering.gate.store import Found, Store
+from metering.gate.copied import Found
+from metering.gate.store import Store
 from metering.models import Hold, UsageEvent
 from metering.operations.forgetting import forget_holds
 from tests.metering.gate.books import broken
