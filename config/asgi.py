@@ -37,6 +37,7 @@ def make_engine() -> Engine:
             base_url=env.BASE_URL.read().rstrip("/"),
             max_age=timedelta(days=env.EVENT_MAX_AGE_DAYS.read()),
             max_ahead=timedelta(seconds=env.EVENT_MAX_AHEAD_S.read()),
+            clocks_apart=timedelta(seconds=env.CLOCKS_APART_S.read()),
         ),
         limits=Limits(
             queue=env.GATE_QUEUE.read(),

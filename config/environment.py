@@ -65,14 +65,17 @@ def _text(name: str, default: str, help_: str, *, secret: bool = False) -> Setti
     return _declare(Setting(name, default, str, "text", help_, secret))
 
 
-def _whole(name: str, default: int, help_: str, *, least: int = 0) -> Setting[int]:
+def _whole(
+    name: str, default: int, help_: str, *, least: int = 0, most: int | None = None
+) -> Setting[int]:
     def parse(text: str) -> int:
         number = int(text)
-        if number < least:
+        if number < least or (most is not None and number > most):
             raise ValueError(text)
         return number
 
-    return _declare(Setting(name, default, parse, f"a whole number, {least} or more", help_))
+    bounds = f"{least} or more" if most is None else f"from {least} to {most:,}"
+    return _declare(Setting(name, default, parse, f"a whole number, {bounds}", help_))
 
 
 def _switch(name: str, *, default: bool, help_: str) -> Setting[bool]:
@@ -174,6 +177,14 @@ EVENT_MAX_AGE_DAYS = _whole(
 )
 EVENT_MAX_AHEAD_S = _whole(
     "FAREBOX_EVENT_MAX_AHEAD_S", 300, "How far ahead of our clock an event's time may lie."
+)
+CLOCKS_APART_S = _whole(
+    "FAREBOX_CLOCKS_APART_S",
+    300,
+    "How far a process's clock may be from the database's. A gate whose clock is further off "
+    "answers 503 unavailable, and /readyz says so.",
+    least=1,
+    most=43_200,
 )
 QUARANTINE_EVENTS = _whole(
     "FAREBOX_QUARANTINE_EVENTS",

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from kombu.exceptions import KombuError
 
 from accounts.models import Heartbeat
+from config import environment as env
 from config.celery import app
 from config.tasks import WORKER
 
@@ -65,6 +66,16 @@ def _database() -> None:
         cursor.execute("SELECT 1")
 
 
+def _clock() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (theirs,) = cursor.fetchone()
+    ahead_s = (datetime.now(UTC) - theirs).total_seconds()
+    if abs(ahead_s) > env.CLOCKS_APART_S.read():
+        side = "ahead of" if ahead_s > 0 else "behind"
+        raise NotReady(f"{abs(ahead_s):,.0f} s {side} the database's")
+
+
 def _migrations() -> None:
     executor = MigrationExecutor(connection)
     waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -88,6 +99,7 @@ def _worker() -> None:
 
 CHECKS: dict[str, Callable[[], None]] = {
     "database": _database,
+    "clock": _clock,
     "migrations": _migrations,
     "broker": _broker,
     "worker": _worker,

@@ -278,3 +278,12 @@ def _hour(at: datetime) -> int:
 def microseconds(at: datetime) -> int:
     """Unix time in whole microseconds."""
     return int(at.timestamp()) * 1_000_000 + at.microsecond
+
+
+def nobody_named(call: Call) -> Problem:
+    """What a call is told that names no customer there is."""
+    if call.reference.digest is not None:
+        return Problem("key_unknown", "No customer has this key.", param="key")
+    if isinstance(call, Closing):
+        return Problem("not_found", "There is no hold with this id.")
+    return Problem("customer_unknown", "There is no such customer.", param="customer")

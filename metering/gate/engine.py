@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from metering.gate import answers, metrics, tally
-from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work
+from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work, nobody_named
 from metering.gate.catalogue import Catalogue
 from metering.gate.checks import decide_check
+from metering.gate.clocks import ClockOff, ClockWatch
 from metering.gate.copies import Copies
 from metering.gate.events import Counting
 from metering.gate.filling import fill, look_for_members, look_up
@@ -33,7 +34,7 @@ from metering.gate.lines import Flight, Lines
 from metering.gate.parameters import parameters
 from metering.gate.room import Room
 from metering.gate.store import Store, Unavailable
-from metering.gate.wire import FAULT, Problem
+from metering.gate.wire import FAULT, TOO_LATE, Problem
 
 log = logging.getLogger(__name__)
 LOSSES_BEFORE_LOCK = 3
@@ -75,6 +76,7 @@ class Engine:
         self._bounds = bounds
         self._limits = limits
         self._lines = Lines(batch=limits.batch)
+        self._clock = ClockWatch()
         self.room = Room(limits.wait_s)
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
@@ -97,7 +99,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for call in (*left, *self._lines.all()):
-            self._fail(call, _unavailable())
+            self._fail(call, TOO_LATE)
         self._lines.clear()
         for store in self._stores:
             await store.close()
@@ -167,23 +169,34 @@ class Engine:
                 call.interrupted = True
             self._lines.put_back(calls)
             await asyncio.sleep(RETRY_PAUSE_S)
+        except ClockOff as error:
+            self._clock.is_off(error)
+            self._copies.clear()
+            for call in calls:
+                if not call.waits:
+                    self._fail(call, error.problem)
         except Exception as error:
             # The database refused the batch, or a call met a fault of ours: find the culprit, so
             # that its neighbours are answered.
             self._copies.clear()
-            if len(calls) == 1:
-                log.exception("a call could not be decided")
-                if not calls[0].waits:
-                    self._fail(calls[0], FAULT)
-                return
-            log.warning("a batch of %d is split: %s", len(calls), error)
-            metrics.SPLITS.inc()
-            middle = len(calls) // 2
-            for half in (calls[:middle], calls[middle:]):
-                left = [call for call in half if not (call.done or call.waits)]
-                for call in left:
-                    call.interrupted = True
-                await self._survive(left, flight, store)
+            await self._split(calls, flight, store, error)
+
+    async def _split(
+        self, calls: list[Call], flight: Flight, store: Store, error: Exception
+    ) -> None:
+        if len(calls) == 1:
+            log.error("a call could not be decided", exc_info=error)
+            if not calls[0].waits:
+                self._fail(calls[0], FAULT)
+            return
+        log.warning("a batch of %d is split: %s", len(calls), error)
+        metrics.SPLITS.inc()
+        middle = len(calls) // 2
+        for half in (calls[:middle], calls[middle:]):
+            left = [call for call in half if not (call.done or call.waits)]
+            for call in left:
+                call.interrupted = True
+            await self._survive(left, flight, store)
 
     async def _reap(self) -> None:
         """Answer 503 to calls that waited too long, also while the database hangs."""
@@ -195,7 +208,7 @@ class Engine:
             self._reap_at = math.inf
             for call in self._lines.all():
                 if call.deadline <= now:
-                    self._fail(call, _unavailable())
+                    self._fail(call, TOO_LATE)
                 else:
                     self._reap_at = min(self._reap_at, call.deadline)
 
@@ -261,8 +274,14 @@ class Engine:
                 return Written(works, catalogue, catalogue.version, set())
             with metrics.WRITE.time():
                 version, held = await store.write(
-                    *parameters(works, catalogue=catalogue.version, now=now)
+                    *parameters(
+                        works,
+                        catalogue=catalogue.version,
+                        now=now,
+                        apart=self._bounds.clocks_apart,
+                    )
                 )
+                self._clock.agrees()
         metrics.BATCH.observe(len(calls))
         return Written(works, catalogue, version, held)
 
@@ -284,7 +303,7 @@ class Engine:
         early: list[Call] = []
         for call in calls:
             if nobody and call.reference in nobody:
-                self._fail(call, _unknown(call))
+                self._fail(call, nobody_named(call))
                 continue
             account, call.copy = call.copy, None
             if account is None:
@@ -382,15 +401,3 @@ class Engine:
             self._copies.drop(account.customer_id)
         elif account.members and account.knows_too_many:
             self._copies.keep(account.without_members())
-
-
-def _unknown(call: Call) -> Problem:
-    if call.reference.digest is not None:
-        return Problem("key_unknown", "No customer has this key.", param="key")
-    if isinstance(call, Closing):
-        return Problem("not_found", "There is no hold with this id.")
-    return Problem("customer_unknown", "There is no such customer.", param="customer")
-
-
-def _unavailable() -> Problem:
-    return Problem("unavailable", "The decision could not be made in time; retry with the same id.")

@@ -24,6 +24,7 @@ class Bounds:
     base_url: str
     max_age: timedelta
     max_ahead: timedelta
+    clocks_apart: timedelta = timedelta(minutes=5)  # ours and the database's, at most
 
 
 def items_of(call: Check, catalogue: Catalogue, *, at: datetime) -> list[Item]:

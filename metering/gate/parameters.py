@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import astuple
@@ -23,7 +23,7 @@ from metering.gate.rows import (
 
 
 def parameters(
-    works: Mapping[int, Work], *, catalogue: int, now: datetime
+    works: Mapping[int, Work], *, catalogue: int, now: datetime, apart: timedelta
 ) -> tuple[dict[str, Any], frozenset[str], list[Origin]]:
     """Make the statement's parameters, and name the parts of it that they need.
 
@@ -64,6 +64,7 @@ def parameters(
         "counted_customers": array([work.account.customer_id for work in writers if work.rollups]),
         "catalogue": catalogue,
         "now": now,
+        "apart": apart,
         "month": today.replace(day=1),
         "horizon": horizon(today),
     }

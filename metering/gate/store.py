@@ -25,6 +25,7 @@ from metering.domain.prices import PriceBook, books_of
 from metering.domain.retention import horizon
 from metering.gate import metrics
 from metering.gate.catalogue import Catalogue, build_catalogue, versions_of_prices
+from metering.gate.clocks import ClockOff
 from metering.gate.copied import Found, account_of, found_of, instant_of
 from metering.gate.plans import Plans
 from metering.gate.rows import Member, Origin, encode, ids_of
@@ -141,7 +142,10 @@ class Store:
     async def write(
         self, parameters: dict[str, Any], parts: frozenset[str], origins: Iterable[Origin]
     ) -> tuple[int, set[int]]:
-        """Write a batch; returns the catalogue's version and the customers that were answered."""
+        """Write a batch; returns the catalogue's version and the customers that were answered.
+
+        Raises ClockOff where the batch's `now` is too far from the database's.
+        """
         async with self._cursor() as cursor:
             new = [each for each in origins if each.known_as not in self._origins]
             if new:
@@ -152,6 +156,8 @@ class Store:
             await _execute(cursor, "write_batch", parameters, parts)
             row = await cursor.fetchone()
         assert row is not None
+        if row[0] is None:
+            raise ClockOff(row[2])
         answered = set(row[1])
         if len(self._origins) > _ORIGINS_MAX:
             self._origins.clear()

@@ -48,6 +48,7 @@ class Problem(Exception):
 
 FAULT = Problem("internal_error", "Something is wrong on our side.")
 UNAVAILABLE = Problem("unavailable", "We cannot decide now; retry with the same id.")
+TOO_LATE = Problem("unavailable", "The decision could not be made in time; retry with the same id.")
 
 
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True):

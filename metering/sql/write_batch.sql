@@ -8,13 +8,16 @@
 --      metering/gate/rows.py names their members, those of events and balances an array a column,
 --      of which one that is empty is all null, others JSON lists, the origins of events those that
 --      may not be there yet; deltas JSON of the batch to be rolled up (UsageBatch),
---      counted_customers bigint[] those in it; now timestamptz, month date.
--- Out: one row: the catalogue's version, the customers whose version held. A customer that is
---      missing was changed in between, or one of its ids was used before: read it again, decide
---      again. Rows of one customer are written all or none.
+--      counted_customers bigint[] those in it; now timestamptz, month date; apart interval: how
+--      far `now` may be from the database's clock.
+-- Out: one row: the catalogue's version, the customers whose version held, by how many seconds
+--      `now` is ahead. A customer that is missing was changed in between, or one of its ids was
+--      used before: read it again, decide again. Rows of one customer are written all or none.
+--      No version: `now` is too far off, nothing was written, and nobody may be answered.
 -- Guarded: raises accounts_customerversion with every write.
 WITH catalogue AS (
     SELECT version FROM accounts_catalogueversion
+     WHERE %(now)s::timestamptz BETWEEN now() - %(apart)s::interval AND now() + %(apart)s::interval
 ), used_before AS MATERIALIZED (
     SELECT 0::bigint AS customer_id WHERE false
 -- [ids
@@ -27,7 +30,7 @@ WITH catalogue AS (
         OR (SELECT true FROM metering_usageevent AS u
              WHERE u.customer_id = n.c AND u.id = n.i
                AND u.received_month >= %(horizon)s::date
-               -- The next month too: a gate whose clock is ahead, or was, is there already.
+               -- The next month too: a gate whose clock is a little ahead is there already.
                AND u.received_month <= %(month)s::date + 31
              LIMIT 1)
 -- ]
@@ -200,4 +203,5 @@ WITH catalogue AS (
     HAVING count(*) > 0
 )
 -- ]
-SELECT (SELECT version FROM catalogue), ARRAY(SELECT customer_id FROM answered)
+SELECT (SELECT version FROM catalogue), ARRAY(SELECT customer_id FROM answered),
+       extract(epoch FROM %(now)s::timestamptz - now())::float8

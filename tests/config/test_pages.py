@@ -107,7 +107,33 @@ def test_readiness_needs_a_fresh_heartbeat(client: Client, monkeypatch: pytest.M
     assert status == 503
     assert checks_seen["worker"].startswith("last heartbeat 1")
     beat(WORKER, now=now)
-    assert readiness(client) == (200, {"database": "ok", "migrations": "ok", "worker": "ok"})
+    assert readiness(client) == (
+        200,
+        {"database": "ok", "clock": "ok", "migrations": "ok", "worker": "ok"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("off_s", "said"),
+    [
+        (299, "ok"),
+        (-299, "ok"),
+        (7_200, "ahead of the database's"),
+        (-400, "behind the database's"),
+    ],
+)
+def test_readiness_needs_a_clock_near_the_databases(
+    client: Client, monkeypatch: pytest.MonkeyPatch, off_s: int, said: str
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(seconds=off_s)
+
+    monkeypatch.setattr(health, "datetime", Clock)
+    monkeypatch.setattr(health, "CHECKS", {"clock": health.CHECKS["clock"]})
+    status, seen = readiness(client)
+    assert (status, seen["clock"].endswith(said)) == (200 if said == "ok" else 503, True)
 
 
 def test_readiness_says_what_is_away_without_details(

@@ -70,6 +70,7 @@ class GateProcess:
         quarantine: int = 0,
         quarantine_bytes: int = 10_000_000,
         wait_s: float = math.inf,
+        clocks_apart: timedelta = timedelta(minutes=5),
         store: type[Store] = Store,
     ) -> None:
         self._loop = asyncio.new_event_loop()
@@ -80,7 +81,7 @@ class GateProcess:
         def make_engine() -> Engine:
             return Engine(
                 store(address, statement_timeout_ms=statement_timeout_ms),
-                bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300)),
+                bounds=Bounds(BASE_URL, timedelta(days=90), timedelta(seconds=300), clocks_apart),
                 limits=Limits(queue=queue, batch=batch, copies=1_000, wait_s=wait_s),
             )
 

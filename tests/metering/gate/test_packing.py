@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -95,7 +95,12 @@ def test_an_origin_whose_transaction_came_to_nothing_is_written_again(world: Wor
                 account.customer_id, uuid4().hex, "edge", "1", {}, fingerprint=0, origin_id=origin
             )
         )
-        written = parameters({account.customer_id: work}, catalogue=catalogue.version, now=now)
+        written = parameters(
+            {account.customer_id: work},
+            catalogue=catalogue.version,
+            now=now,
+            apart=timedelta(minutes=5),
+        )
         with contextlib.suppress(ZeroDivisionError):
             async with store.locked(account.customer_id):
                 assert (await store.write(*written))[1] == {account.customer_id}

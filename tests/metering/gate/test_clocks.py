@@ -1,0 +1,100 @@
+"""A gate whose clock is off decides nothing: an id would be kept where it is not looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from metering.models import Denial, Hold, UsageEvent
+from metering.operations.rolling_up import roll_up
+from tests.metering.gate.books import broken
+from tests.metering.gate.client import Got
+from tests.metering.gate.conftest import World
+
+MONTHS = timedelta(days=70)
+APART = timedelta(minutes=5)
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Clock(datetime):
+    """The clock of the gate's process, as far off as it is set."""
+
+    off = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + cls.off
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Clock]]:
+    for module in ("engine", "app"):
+        monkeypatch.setattr(f"metering.gate.{module}.datetime", Clock)
+    yield Clock
+    Clock.off = timedelta(0)
+
+
+def report(world: World, *ids: str) -> Got:
+    events = [
+        {"specversion": "1.0", "id": id_, "source": "s", "type": "api.call", "subject": world.key}
+        for id_ in ids
+    ]
+    return world.gate.send("POST", "/api/v1/events", events)
+
+
+@pytest.mark.parametrize("off", [MONTHS, -MONTHS, 2 * APART, -2 * APART])
+def test_nothing_is_decided_by_a_clock_that_is_off_and_all_of_it_when_it_is_mended(
+    world: World, clock: type[Clock], off: timedelta
+) -> None:
+    assert world.check(mode="consume", id="c1").status == 200
+    before = world.state()
+    clock.off = off
+    for got in (
+        world.check(mode="consume", id="c2"),
+        world.check(mode="hold", id="h1"),
+        world.check(),
+        world.check(quantity=5_000),  # would be denied
+        report(world, "e1", "e2"),
+        world.check(mode="consume", id="c1"),  # a repeat
+    ):
+        assert (got.status, got.body["code"]) == (503, "unavailable"), got
+        assert "clock" in got.body["detail"]
+        assert "retry-after" in {name.lower() for name in got.headers}
+    assert world.state() == before
+    assert not Denial.objects.exists()
+    clock.off = timedelta(0)
+    assert world.check(mode="consume", id="c2").status == 200
+    assert world.check(mode="consume", id="c1").headers["farebox-replayed"] == "true"
+    assert world.check(mode="hold", id="h1").status == 200
+    assert report(world, "e1", "e2").body["accepted"] == 2
+    assert (UsageEvent.objects.count(), Hold.objects.count()) == (4, 1)
+    roll_up(limit=10)
+    assert broken(world.customer.id) == []
+
+
+@pytest.mark.parametrize("off", [APART - timedelta(seconds=30), timedelta(seconds=30) - APART])
+def test_a_clock_that_is_a_little_off_decides(
+    world: World, clock: type[Clock], off: timedelta
+) -> None:
+    clock.off = off
+    assert world.check(mode="consume", id="c1").status == 200
+    clock.off = timedelta(0)
+    assert world.check(mode="consume", id="c1").headers["farebox-replayed"] == "true"
+    assert UsageEvent.objects.count() == 1
+
+
+def test_the_log_says_it_once_and_again_when_it_is_mended(
+    world: World, clock: type[Clock], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.off = MONTHS
+    for number in range(3):
+        assert world.check(mode="consume", id=f"c{number}").status == 503
+    (said,) = [each.getMessage() for each in caplog.records if "clock" in each.getMessage()]
+    assert "6,048,000 s ahead of the database's" in said
+    clock.off = timedelta(0)
+    assert world.check(mode="consume", id="c1").status == 200
+    said = [each.getMessage() for each in caplog.records if "clock" in each.getMessage()][-1]
+    assert "agrees with the database's again" in said
