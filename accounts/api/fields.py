@@ -12,6 +12,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.domain import ids
+from accounts.domain.instants import read_instant
 from accounts.models import Customer
 from accounts.queries import customer_by_reference
 
@@ -95,7 +96,7 @@ class InstantField(serializers.DateTimeField):
         if not isinstance(value, str) or not _INSTANT.fullmatch(value):
             self.fail("instant")
         try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+            return read_instant(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail("instant")
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from accounts.domain.instants import read_instant
+
 QUANTITY_MAX: Final = 10**12
 
 
@@ -139,7 +141,7 @@ def _whole(text: str, *, where: str) -> int:
 
 def _moment(text: str, *, where: str) -> datetime:
     try:
-        at = datetime.fromisoformat(text)
+        at = read_instant(text)
     except ValueError as error:
         raise TraceInvalid(f"{where}: {text[:40]!r} is not a time (ISO 8601).") from error
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

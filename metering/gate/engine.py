@@ -179,17 +179,15 @@ class Engine:
             # The database refused the batch, or a call met a fault of ours: find the culprit, so
             # that its neighbours are answered.
             self._copies.clear()
-            await self._split(calls, flight, store, error)
+            if len(calls) > 1:
+                log.warning("a batch of %d is split: %s", len(calls), error)
+                await self._split(calls, flight, store)
+            else:
+                log.exception("a call could not be decided")
+                if not calls[0].waits:
+                    self._fail(calls[0], FAULT)
 
-    async def _split(
-        self, calls: list[Call], flight: Flight, store: Store, error: Exception
-    ) -> None:
-        if len(calls) == 1:
-            log.error("a call could not be decided", exc_info=error)
-            if not calls[0].waits:
-                self._fail(calls[0], FAULT)
-            return
-        log.warning("a batch of %d is split: %s", len(calls), error)
+    async def _split(self, calls: list[Call], flight: Flight, store: Store) -> None:
         metrics.SPLITS.inc()
         middle = len(calls) // 2
         for half in (calls[:middle], calls[middle:]):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from accounts.domain.instants import read_instant
 from accounts.domain.problem_types import PROBLEM_TYPES
 from metering.domain.meters import QUANTITY_MAX
 
@@ -141,9 +142,28 @@ def decode(body: bytes, shape: type[T], *, whole: bool = True) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
+        if b":60" in body and (found := _leaping(body, shape)) is not None:
+            return found
         raise _named(str(error), shape) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("body_malformed", f"The body is not JSON: {error}.") from error
+
+
+def _leaping(body: bytes, shape: type[T]) -> T | None:
+    """A body whose time is a leap second, which msgspec does not read; None for any other."""
+    try:
+        said = msgspec.json.decode(body, type=dict[str, Any])
+        said["time"] = read_instant(said["time"].upper())
+        return msgspec.convert(said, shape)
+    except (
+        msgspec.MsgspecError,
+        LookupError,
+        AttributeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ):
+        return None
 
 
 def _named(message: str, shape: object) -> Problem:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
+from accounts.domain.instants import read_instant
+
 Item = Mapping[str, object]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
@@ -140,7 +142,7 @@ def _unix(number: Decimal, *, param: str) -> datetime:
 def _written(value: str, *, param: str) -> datetime:
     for read in (datetime.fromisoformat, _log_time):
         try:
-            found = read(value)
+            found = read_instant(value, read=read)
         except (ValueError, OverflowError):
             continue
         if found.tzinfo is None:

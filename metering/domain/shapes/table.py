@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from accounts.domain.instants import read_instant
 from metering.domain.shapes.reading import (
     NOTHING,
     Item,
@@ -95,7 +96,7 @@ def translate(row: Item, layout: Layout, *, id_: str = "") -> Row:
 def _moment(value: object, layout: Layout) -> datetime | None:
     if isinstance(value, str) and layout.naive_is_utc:
         with contextlib.suppress(ValueError):  # written in another way, an offset is part of it
-            value = datetime.fromisoformat(value)
+            value = read_instant(value)
     if isinstance(value, datetime):
         if value.tzinfo is None and layout.naive_is_utc:
             value = value.replace(tzinfo=UTC)

@@ -21,7 +21,7 @@ FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "flag": (fields.FlagField(), [True, False], ["true", 1, 0, None, "yes", []]),
     "instant": (
         fields.InstantField(),
-        ["2026-11-01T00:00:00Z", "2026-11-01t00:00:00.5+02:00"],
+        ["2026-11-01T00:00:00Z", "2026-11-01t00:00:00.5+02:00", "2016-12-31T23:59:60Z"],
         ["2026-11-01", "2026-11-01T00:00:00", "2026-02-30T00:00:00Z", 5, None, "now", ""],
     ),
     "id": (fields.PublicIdField("gw"), ["gw_0000000000001"], ["cus_0000000000001", 1, None, ""]),

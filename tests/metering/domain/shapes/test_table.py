@@ -55,6 +55,15 @@ def test_a_row_by_the_usual_names() -> None:
     )
 
 
+def test_a_leap_second_with_an_offset_and_without_one() -> None:
+    last = datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert told(ROW | {"time": "2016-12-31T23:59:60Z"}).occurred_at == last
+    local = ROW | {"time": "2016-12-31 23:59:60"}
+    assert told(local, Layout(naive_is_utc=True)).occurred_at == last
+    with pytest.raises(ShapeInvalid, match="needs an offset"):
+        told(local)
+
+
 def test_other_names_and_what_is_the_same_in_every_row() -> None:
     layout = Layout(
         id="key",
