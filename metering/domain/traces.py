@@ -1,20 +1,19 @@
-"""Traces: recorded calls, read from CSV by the names of its columns, whole or not at all."""
+"""Traces: recorded calls, each read from a row of a file by the names of its columns."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from accounts.domain.instants import read_instant
+from metering.domain.shapes.reading import ShapeInvalid, whole
+from metering.domain.shapes.table import moment_in, value_in
 
 QUANTITY_MAX: Final = 10**12
-
-
-class TraceInvalid(Exception):
-    """A file is not a trace; the sentence names the line and what is wrong there."""
+PROPERTIES_MAX: Final = 8_192  # characters of JSON, so that calls that wait are bounded
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,6 @@ class Columns:
     input: str | None = None
     output: str | None = None
     properties: Mapping[str, str] | None = None
-
-    def names(self) -> list[str]:
-        """Every column that must be there."""
-        named = [self.time, self.input, self.output, *(self.properties or {}).values()]
-        return [name for name in named if name is not None]
 
 
 PRESETS: Final[Mapping[str, Columns]] = {
@@ -49,99 +43,82 @@ class RecordedCall:
     at: datetime | None
     input: int
     output: int
-    properties: Mapping[str, str]
+    properties: Mapping[str, object]
 
     @property
     def actual(self) -> int:
         """What it really used."""
         return self.input + self.output
 
-
-def read_trace(
-    lines: Iterable[str], *, columns: Columns, limit: int | None = None
-) -> list[RecordedCall]:
-    """The calls in the order of the file, at most `limit`; raises TraceInvalid."""
-    reader = csv.reader(lines, strict=True)
-    calls: list[RecordedCall] = []
-    try:
-        head = next(reader, None)
-        if not head:
-            raise TraceInvalid("Line 1: the file is empty; a line with the columns' names is due.")
-        places = _places(head, columns)
-        for row in reader:
-            if limit is not None and len(calls) >= limit:
-                break
-            if row:
-                where = f"Line {reader.line_num}"
-                if len(row) != len(head):
-                    raise TraceInvalid(f"{where} has {len(row)} values, not {len(head)}.")
-                calls.append(_call(len(calls), row, places, columns, where=where))
-    except csv.Error as error:
-        raise TraceInvalid(f"Line {reader.line_num} is not CSV: {error}.") from error
-    if not calls:
-        raise TraceInvalid("Line 2: there are no calls in the file.")
-    return calls
+    def moved(self, by: timedelta) -> RecordedCall:
+        """The same call at another time; raises OverflowError where there is no such time."""
+        return self if self.at is None else replace(self, at=self.at + by)
 
 
-def shifted(calls: Sequence[RecordedCall], *, start_at: datetime) -> list[RecordedCall]:
-    """The calls as far apart as they were, the first of them at `start_at`."""
-    first = next((call.at for call in calls if call.at is not None), None)
-    if first is None:
-        return list(calls)
-    return [
-        RecordedCall(
-            call.number,
-            None if call.at is None else start_at + (call.at - first),
-            call.input,
-            call.output,
-            call.properties,
-        )
-        for call in calls
-    ]
-
-
-def _places(head: Sequence[str], columns: Columns) -> dict[str, int]:
-    names = [name.strip().removeprefix("\ufeff") for name in head]
-    for name in columns.names():
-        if name not in names:
-            raise TraceInvalid(
-                f"Line 1: there is no column {name!r}; there are {', '.join(names)}."
-            )
-    return {name: names.index(name) for name in columns.names()}
-
-
-def _call(
-    number: int, row: Sequence[str], places: Mapping[str, int], columns: Columns, *, where: str
-) -> RecordedCall:
-    def value(column: str) -> str:
-        return row[places[column]].strip()
-
-    at = None
-    if columns.time is not None:
-        at = _moment(value(columns.time), where=f"{where}, {columns.time}")
+def call_of(number: int, row: Mapping[str, Any], columns: Columns) -> RecordedCall:
+    """The call that a row records; a time without an offset is UTC. Raises ShapeInvalid."""
     counted = columns.input is not None or columns.output is not None
     return RecordedCall(
         number,
-        at,
-        _whole(value(columns.input), where=f"{where}, {columns.input}")
-        if columns.input is not None
-        else int(not counted),
-        _whole(value(columns.output), where=f"{where}, {columns.output}")
-        if columns.output is not None
-        else 0,
-        {name: value(column) for name, column in (columns.properties or {}).items()},
+        None if columns.time is None else _moment(row, columns.time),
+        int(not counted) if columns.input is None else _whole(row, columns.input),
+        0 if columns.output is None else _whole(row, columns.output),
+        _properties(row, columns.properties or {}),
     )
 
 
-def _whole(text: str, *, where: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(QUANTITY_MAX))):
-        raise TraceInvalid(f"{where}: {text[:40]!r} is not a whole number of 0 or more.")
-    return int(text)
+def _cell(row: Mapping[str, Any], column: str) -> object:
+    """What a row has in a column, whose name may stand between blanks; texts without theirs."""
+    if column not in row:
+        padded = next((name for name in row if name.strip() == column), None)
+        if padded is None:
+            there = ", ".join(row)
+            raise ShapeInvalid(
+                "parameter_missing", column, f"there is no {column!r}; there are {there}"
+            )
+        column = padded
+    value = row[column]
+    return value.strip() if isinstance(value, str) else value
 
 
-def _moment(text: str, *, where: str) -> datetime:
+def _properties(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, object]:
+    """Texts as they are, all else as JSON has it; what is null is left out."""
+    found: dict[str, object] = {}
+    for name, column in columns.items():
+        value = _cell(row, column)
+        if value is not None:
+            text = isinstance(value, str)
+            found[name] = value if text else value_in(value, column=column)
+            if len(json.dumps(found, default=str)) > PROPERTIES_MAX:
+                detail = f"{column}: the properties take more than {PROPERTIES_MAX:,} characters"
+                raise ShapeInvalid("parameter_invalid", column, detail)
+    return found
+
+
+def _whole(row: Mapping[str, Any], column: str) -> int:
+    value = _cell(row, column)
+    if isinstance(value, str):
+        digits = value.isascii() and value.isdigit() and len(value) <= len(str(QUANTITY_MAX))
+        found = int(value) if digits else None
+    else:
+        found = whole(value_in(value, column=column))
+    if found is None or not 0 <= found <= QUANTITY_MAX:
+        detail = f"{column}: {_shown(value)} is not a whole number of 0 to {QUANTITY_MAX:,}"
+        raise ShapeInvalid("quantity_invalid", column, detail)
+    return found
+
+
+def _moment(row: Mapping[str, Any], column: str) -> datetime:
+    value = _cell(row, column)
     try:
-        at = read_instant(text)
-    except ValueError as error:
-        raise TraceInvalid(f"{where}: {text[:40]!r} is not a time (ISO 8601).") from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        found = moment_in(value, column=column, naive_is_utc=True)
+    except ShapeInvalid:
+        found = None
+    if found is None:
+        detail = f"{column}: {_shown(value)} is not a time (RFC 3339, or Unix seconds)"
+        raise ShapeInvalid("parameter_invalid", column, detail)
+    return found
+
+
+def _shown(value: object) -> str:
+    return repr(value[:_SHOWN] if isinstance(value, str) else value)[: _SHOWN + 2]

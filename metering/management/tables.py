@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,6 +27,7 @@ _CELL_MAX: Final = 8 * BODY_MAX
 _AT_ONCE: Final = 1_000
 # The number of a row, from 1, and what it says: its columns, or why it cannot be read.
 Numbered = tuple[int, Mapping[str, Any] | ShapeInvalid]
+Placed = tuple[str, Mapping[str, Any] | ShapeInvalid]
 
 
 class FileInvalid(Exception):
@@ -60,13 +61,22 @@ def rows(path: Path, *, kind: Format, after: int = 0) -> Iterator[Numbered]:
 
     A row that makes no sense is no fault of the others. Raises FileInvalid.
     """
-    read = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[kind]
-    for number, row in enumerate(read(path), start=1):
+    for number, (_, row) in enumerate(_READERS[kind](path), start=1):
         if number > after:
             yield number, row
 
 
-def _csv(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+def placed(path: Path, *, kind: Format) -> Iterator[Placed]:
+    """The rows of a file, as `rows`, with where each of them stands: "line 3", or "row 3"."""
+    what = "row" if kind == "parquet" else "line"
+    for number, row in _READERS[kind](path):
+        yield f"{what} {number:,}", row
+
+
+# Each row is read with the number of its line, of a Parquet file with its own, from 1.
+
+
+def _csv(path: Path) -> Iterator[Numbered]:
     csv.field_size_limit(_CELL_MAX)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -76,7 +86,7 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
                 raise FileInvalid("The first line names the columns, each once.")
             for cells in reader:
                 if cells:
-                    yield _row(names, cells)
+                    yield reader.line_num, _row(names, cells)
         except csv.Error as error:
             raise FileInvalid(f"Line {reader.line_num} is no CSV: {error}.") from error
 
@@ -91,20 +101,25 @@ def _row(names: list[str], cells: list[str]) -> Mapping[str, Any] | ShapeInvalid
     return dict(zip(names, cells, strict=True))
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+def _jsonl(path: Path) -> Iterator[Numbered]:
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 found = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                yield ShapeInvalid("body_malformed", "", f"the line is no JSON object: {error}")
+                fault = ShapeInvalid("body_malformed", "", f"the line is no JSON object: {error}")
+                yield number, fault
             else:
-                yield found
+                yield number, found
 
 
-def _parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+def _parquet(path: Path) -> Iterator[Numbered]:
+    yield from enumerate(_rows_of_parquet(path), start=1)
+
+
+def _rows_of_parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
     if importlib.util.find_spec("pyarrow") is None:
         raise FileInvalid('Parquet needs the extra: pip install "farebox[parquet]".')
     import pyarrow
@@ -168,3 +183,10 @@ def _of_cells(batch: Any, at: int) -> Mapping[str, Any] | ShapeInvalid:
         except (ValueError, OverflowError) as error:
             return ShapeInvalid("parameter_invalid", name, f"{name} cannot be read: {error}")
     return found
+
+
+_READERS: Final[Mapping[Format, Callable[[Path], Iterator[Numbered]]]] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+}

@@ -87,21 +87,24 @@ def translate(row: Item, layout: Layout, *, id_: str = "") -> Row:
         id=own,
         subject=said["subject"],
         type=said["type"],
-        occurred_at=_moment(row.get(layout.time), layout),
+        occurred_at=moment_in(
+            row.get(layout.time), column=layout.time, naive_is_utc=layout.naive_is_utc
+        ),
         data=_data(row, layout),
     )
     return Row(told, layout.always.get("source") or text(row.get(layout.source)))
 
 
-def _moment(value: object, layout: Layout) -> datetime | None:
-    if isinstance(value, str) and layout.naive_is_utc:
+def moment_in(value: object, *, column: str, naive_is_utc: bool) -> datetime | None:
+    """The moment that a cell says, None where it says nothing; raises ShapeInvalid."""
+    if isinstance(value, str) and naive_is_utc:
         with contextlib.suppress(ValueError):  # written in another way, an offset is part of it
             value = read_instant(value)
     if isinstance(value, datetime):
-        if value.tzinfo is None and layout.naive_is_utc:
+        if value.tzinfo is None and naive_is_utc:
             value = value.replace(tzinfo=UTC)
         value = value.isoformat()
-    return moment(value, param=layout.time)
+    return moment(value, param=column)
 
 
 def _data(row: Item, layout: Layout) -> dict[str, object]:
@@ -116,10 +119,10 @@ def _data(row: Item, layout: Layout) -> dict[str, object]:
     for name, column in chosen.items():
         value = row.get(column)
         if value is not None and value not in NOTHING:
-            data[name] = _value(value, column)
+            data[name] = value_in(value, column=column)
     quantity = row.get(layout.quantity)
     if quantity is not None and quantity not in NOTHING:
-        data[QUANTITY] = _value(quantity, layout.quantity)
+        data[QUANTITY] = value_in(quantity, column=layout.quantity)
     return data
 
 
@@ -137,8 +140,11 @@ def _nested(value: object, column: str) -> dict[str, object]:
     return _members(value, column, depth=1)
 
 
-def _value(value: object, column: str) -> object:
-    """A cell as JSON has it: whole numbers as numbers, fractions and times as they are written."""
+def value_in(value: object, *, column: str) -> object:
+    """A cell as JSON has it: whole numbers as numbers, fractions and times as they are written.
+
+    Raises ShapeInvalid.
+    """
     match value:
         case Decimal():
             return _number(value)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,29 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from metering.domain.traces import (
-    PRESETS,
-    Columns,
-    RecordedCall,
-    TraceInvalid,
-    read_trace,
-    shifted,
-)
+from metering.domain.traces import PRESETS, Columns
+from metering.management import tables
 from metering.management.lines import CallsFailed
 from metering.management.playing import Score, Tally, play
+from metering.management.recordings import Trace, TraceInvalid, look_through
 from metering.management.registering import Registrar
 
-_DIGEST_LENGTH = 16
+_SHOWN_EVERY_S = 0.2
 
 
 class Command(BaseCommand):
     """Plays a file of calls; played twice it changes nothing."""
 
-    help = "Play a CSV of calls through the HTTP API: hold the estimate, settle the actual."
+    help = (
+        "Play a file of calls (CSV, JSON lines, Parquet) through the HTTP API: hold the estimate, "
+        "settle the actual."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The file, whom to play to, and which column says what."""
-        parser.add_argument("file", type=Path, metavar="FILE.csv")
+        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument("--format", choices=tables.FORMATS, help="else as the name ends")
         parser.add_argument("--gateway", required=True, help="Farebox's URL, or a gateway's name")
         parser.add_argument("--key", required=True, help="the gateway's key, fb_gw_…")
         parser.add_argument("--base-url", help="Farebox's URL (FAREBOX_BASE_URL)")
@@ -63,38 +62,60 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
-        """Read the whole file, then play it. Nothing is sent of a file that has a fault."""
+        """Look through the whole file, then play it. Nothing is sent of one that has a fault."""
         _refuse_nonsense(options)
+        file: Path = options["file"]
         try:
-            content = options["file"].read_bytes()
-            calls = _calls(content, options)
-            score = _score(content, options)
+            trace = _trace(file, options)
+            seen = look_through(trace, progress=_Shown("calls read").show)
+            if options["start_at"] and seen.first_at:
+                trace = replace(trace, by=options["start_at"] - seen.first_at)
+            score = _score(trace, options)
             registrar = Registrar(score.base_url, operator_key=options["operator_key"])
             registrar.provide(score.customers, plan=options["plan"])
             began = time.monotonic()
             tally = play(
-                calls,
+                trace.calls(),
                 score=score,
+                first_at=seen.first_at and seen.first_at + trace.by,
                 backfill=options["backfill"],
-                progress=_progress(len(calls), quiet=options["json"]),
+                progress=_Shown(f"of {seen.calls:,} calls", total=seen.calls).show,
             )
-        except (TraceInvalid, CallsFailed) as error:
-            raise CommandError(str(error)) from error
+        except (tables.FileInvalid, TraceInvalid, CallsFailed) as error:
+            said = str(error).encode(errors="backslashreplace").decode()  # a name may be no UTF-8
+            raise CommandError(said) from error
         except OSError as error:
-            raise CommandError(f"{options['file']}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            line = content[: error.start].count(b"\n") + 1
-            raise CommandError(f"Line {line} is not UTF-8.") from error
+            raise CommandError(f"{file}: {error.strerror or error}") from error
         except KeyboardInterrupt as error:
             raise CommandError("Stopped. Play it again: what was counted is recognised.") from error
         report = _report(tally, seconds=time.monotonic() - began)
         self.stdout.write(json.dumps(report) if options["json"] else _table(report))
 
 
+class _Shown:
+    """How far it is, on a terminal's standard error, a few times a second."""
+
+    def __init__(self, what: str, *, total: int | None = None) -> None:
+        self._what, self._total = what, total
+        self._on = sys.stderr.isatty()
+        self._next = 0.0
+
+    def show(self, done: int) -> None:
+        """Show that so many are done."""
+        now = time.monotonic()
+        if self._on and (now >= self._next or done == self._total):
+            self._next = now + _SHOWN_EVERY_S
+            end = "\n" if done == self._total else ""
+            sys.stderr.write(f"\r{done:,} {self._what}{end}")
+            sys.stderr.flush()
+
+
 def _refuse_nonsense(options: dict[str, Any]) -> None:
     for name in ("customers", "lanes"):
         if not 1 <= options[name] <= 10_000:
             raise CommandError(f"--{name} is a whole number from 1 to 10,000.")
+    if options["limit"] is not None and options["limit"] < 1:
+        raise CommandError("--limit is a whole number, 1 or more.")
     if options["estimate_output"] < 0:
         raise CommandError("--estimate-output is a whole number, 0 or more.")
     if options["plan"] and not options["operator_key"]:
@@ -104,11 +125,16 @@ def _refuse_nonsense(options: dict[str, Any]) -> None:
         raise CommandError("--start-at needs an offset, such as 2026-11-01T00:00:00Z.")
 
 
-def _calls(content: bytes, options: dict[str, Any]) -> list[RecordedCall]:
-    columns = _columns(options)
-    text = content.decode("utf-8-sig")
-    calls = read_trace(text.splitlines(keepends=True), columns=columns, limit=options["limit"])
-    return shifted(calls, start_at=options["start_at"]) if options["start_at"] else calls
+def _trace(file: Path, options: dict[str, Any]) -> Trace:
+    if file.exists() and not file.is_file():
+        raise CommandError(f"{file} is no file: it is read more than once, so a pipe will not do.")
+    return Trace(
+        path=file,
+        kind=options["format"] or tables.format_of(file),
+        columns=_columns(options),
+        digest=tables.digest_of(file),
+        limit=options["limit"],
+    )
 
 
 def _columns(options: dict[str, Any]) -> Columns:
@@ -127,7 +153,7 @@ def _columns(options: dict[str, Any]) -> Columns:
     )
 
 
-def _score(content: bytes, options: dict[str, Any]) -> Score:
+def _score(trace: Trace, options: dict[str, Any]) -> Score:
     gateway: str = options["gateway"]
     named = not gateway.startswith(("http://", "https://"))
     base_url: str = (options["base_url"] or settings.BASE_URL) if named else gateway
@@ -135,7 +161,7 @@ def _score(content: bytes, options: dict[str, Any]) -> Score:
         base_url=base_url.rstrip("/"),
         key=options["key"],
         source=gateway if named else "replay",
-        digest=hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH],
+        digest=trace.digest,
         customers=[f"replay-{number}" for number in range(1, options["customers"] + 1)],
         meter=options["meter"],
         event_type=options["event_type"],
@@ -143,18 +169,6 @@ def _score(content: bytes, options: dict[str, Any]) -> Score:
         real=options["speed"] == "real",
         lanes=options["lanes"],
     )
-
-
-def _progress(total: int, *, quiet: bool) -> Any:
-    shown = sys.stderr.isatty() and not quiet
-
-    def show(done: int) -> None:
-        if shown:
-            end = "\n" if done >= total else ""
-            sys.stderr.write(f"\r{done:,} of {total:,} calls{end}")
-            sys.stderr.flush()
-
-    return show
 
 
 def _report(tally: Tally, *, seconds: float) -> dict[str, Any]:
