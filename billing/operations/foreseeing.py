@@ -1,16 +1,14 @@
 """What a backfill would change, before it is closed: usage, the next invoice, earlier periods.
 
-It is really applied, in a transaction that is undone, so that nothing is foreseen that would not
-come. A customer's calls wait for that long, which is why there is a limit.
+It is really applied, to copies and in a transaction that is undone, so that nothing is foreseen
+that would not come, and no call waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from django.db import transaction
 
 from accounts.domain.ids import decode
 from billing.domain.invoices import InvoiceDraft
@@ -19,16 +17,12 @@ from billing.queries.invoices import invoice_preview
 from billing.queries.subscriptions import current_subscription
 from metering.models import Backfill, Meter
 from metering.operations.applying import apply_piece
-from metering.operations.backfilling import BackfillNotOpen, BackfillUnknown
+from metering.operations.backfilling import BackfillInvalid, BackfillNotOpen, BackfillUnknown
+from metering.operations.trying_out import trials, tried_out
 from metering.queries.backfills import meters_touched
 from metering.queries.usage import usage_total
 
-EVENTS_MAX = 5_000
 _AT_ONCE = 1_000
-
-
-class TooMuchToForesee(Exception):
-    """The backfill has more events than are tried out while calls wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +56,38 @@ class Foreseen:
     closed: list[ForeseenAdjustment]
 
 
-def foresee(backfill_id: int, *, now: datetime) -> list[Foreseen]:
+def foresee(
+    backfill_id: int, *, customer_ids: Sequence[int] | None = None, now: datetime
+) -> list[Foreseen]:
     """What closing the backfill now would change, customer by customer; nothing is changed.
 
-    Raises BackfillUnknown, BackfillNotOpen, TooMuchToForesee, EventsGone, RangeInvalid.
+    `customer_ids`: of these of its customers alone. Of however many events: they are taken piece by
+    piece, as closing takes them, and whoever closes or supplies meanwhile waits. Raises
+    BackfillUnknown, BackfillNotOpen, BackfillInvalid, EventsGone, RangeInvalid.
     """
-    backfill = Backfill.objects.filter(id=backfill_id).first()
-    if backfill is None:
-        raise BackfillUnknown("There is no such backfill.")
-    found: list[Foreseen] = []
-    for each in backfill.customers:
-        room = EVENTS_MAX - sum(one.events for one in found)
-        found.append(_foresee(backfill.id, each, room=room, now=now))
-    return found
-
-
-def _foresee(backfill_id: int, customer_id: int, *, room: int, now: datetime) -> Foreseen:
-    with transaction.atomic():
-        backfill = Backfill.objects.select_for_update().get(id=backfill_id)
+    with trials():
+        backfill = Backfill.objects.select_for_update().filter(id=backfill_id).first()
+        if backfill is None:
+            raise BackfillUnknown("There is no such backfill.")
         if backfill.status != Backfill.Status.OPEN:
             raise BackfillNotOpen("What was closed has its effect; only open ones are foreseen.")
+        backfill.status, backfill.closing_at = Backfill.Status.CLOSING, now
+        chosen = backfill.customers if customer_ids is None else sorted(set(customer_ids))
+        if not set(chosen) <= set(backfill.customers):
+            raise BackfillInvalid("customers", "the backfill is not of one of these customers")
+        return [_foresee(backfill, each, now=now) for each in chosen]
+
+
+def _foresee(backfill: Backfill, customer_id: int, *, now: datetime) -> Foreseen:
+    with tried_out(customer_id):
         meters = list(meters_touched(backfill, customer_id=customer_id))
         totals = _totals(backfill, customer_id, meters)
         before = _next_invoice(customer_id)
-        backfill.status, backfill.closing_at = Backfill.Status.CLOSING, now
-        backfill.save()
         events = 0
         while done := apply_piece(backfill, customer_id, now=now, limit=_AT_ONCE):
             events += done
-            if events > room:
-                raise TooMuchToForesee(
-                    f"It has more than {EVENTS_MAX:,} events: split it, or close it and revert it"
-                    " if its effect is not what it should be."
-                )
         after = _next_invoice(customer_id)
-        found = Foreseen(
+        return Foreseen(
             customer_id=customer_id,
             events=events,
             usage=[
@@ -109,8 +100,6 @@ def _foresee(backfill_id: int, customer_id: int, *, room: int, now: datetime) ->
             after=after,
             closed=_closed(before, after),
         )
-        transaction.set_rollback(True)
-    return found
 
 
 def _totals(backfill: Backfill, customer_id: int, meters: Iterable[Meter]) -> list[int]:

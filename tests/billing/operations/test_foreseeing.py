@@ -10,11 +10,12 @@ import pytest
 from accounts.models import CustomerVersion
 from billing.models import Subscription
 from billing.operations import foreseeing
-from billing.operations.foreseeing import TooMuchToForesee, foresee
+from billing.operations.foreseeing import foresee
 from billing.queries.invoices import invoice_preview
 from metering.models import Backfill, Balance, Correction, Meter, StagedEvent, UsageEvent
 from metering.operations.applying import apply_backfills
 from metering.operations.backfilling import (
+    BackfillInvalid,
     BackfillNotOpen,
     BackfillUnknown,
     Supplied,
@@ -22,6 +23,7 @@ from metering.operations.backfilling import (
     open_backfill,
     supply,
 )
+from metering.queries.usage import EventsGone
 from tests.factories.billing import START, a_plan, a_subscription, bill, calls, fresh
 from tests.factories.metering import make_customer, make_meter, report
 
@@ -117,41 +119,74 @@ def test_a_customer_without_a_plan(meter: Meter) -> None:
     assert [(each.before, each.after) for each in found.usage] == [(0, 5)]
 
 
-def test_what_is_not_foreseen(
-    subscription: Subscription, meter: Meter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_foreseen(subscription: Subscription, meter: Meter) -> None:
     with pytest.raises(BackfillUnknown):
         foresee(1, now=NOW)
     made = filled(subscription, meter, 6, 7)
     before = state(subscription)
-    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 1)
-    with pytest.raises(TooMuchToForesee):
-        foresee(made.id, now=NOW)
+    with pytest.raises(BackfillInvalid, match="is not of one of these customers"):
+        foresee(made.id, customer_ids=[make_customer().id], now=NOW)
     assert state(subscription) == before
     close(made.id, **BY)
     with pytest.raises(BackfillNotOpen):
         foresee(made.id, now=NOW)
 
 
-def test_the_events_of_all_customers_together_are_bounded(
-    meter: Meter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    customers = [make_customer() for _ in range(3)]
+def of_many(meter: Meter, *, customers: int) -> Backfill:
+    """An addition of five tokens for each of some customers."""
+    ids = [make_customer().id for _ in range(customers)]
     made = open_backfill(
         mode=Backfill.Mode.ADD,
         event_type=meter.event_type,
-        customer_ids=[each.id for each in customers],
+        customer_ids=ids,
         start_at=START,
         end_at=NOW,
         reason="the gateway was down",
         **BY,
     )
-    supply(
-        made.id,
-        events=[Supplied(each.id, "archive", "1", START, {"tokens": 5}) for each in customers],
-    )
-    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 3)
-    assert [each.events for each in foresee(made.id, now=NOW)] == [1, 1, 1]
-    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 2)
-    with pytest.raises(TooMuchToForesee, match="more than 2 events: split it"):
+    supply(made.id, events=[Supplied(each, "archive", "1", START, {"tokens": 5}) for each in ids])
+    return made
+
+
+def test_customers_one_after_the_other_or_some_of_them(meter: Meter) -> None:
+    made = of_many(meter, customers=3)
+    found = foresee(made.id, now=NOW)
+    assert [each.customer_id for each in found] == made.customers
+    assert [each.usage[0].after for each in found] == [5, 5, 5]
+    assert foresee(made.id, customer_ids=made.customers[1:2], now=NOW) == found[1:2]
+
+
+@pytest.mark.slow
+def test_more_events_than_a_call_supplies_in_pieces(
+    subscription: Subscription, meter: Meter
+) -> None:
+    made = filled(subscription, meter, 6)
+    for first in (0, 3_000):
+        events = [
+            Supplied(
+                subscription.customer_id,
+                "archive",
+                f"more-{number}",
+                START + timedelta(minutes=number),
+                {"tokens": 1},
+            )
+            for number in range(first, first + 3_000)
+        ]
+        supply(made.id, events=events)
+    (found,) = foresee(made.id, now=NOW)
+    assert (found.events, found.usage[0].after) == (6_001, 7_500)
+
+
+def test_the_backfill_is_left_alone_where_it_cannot_be_foreseen(
+    subscription: Subscription, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = filled(subscription, meter, 6)
+    before = state(subscription)
+
+    def fail(*_: Any, **__: Any) -> int:
+        raise EventsGone("They were dropped.")
+
+    monkeypatch.setattr(foreseeing, "apply_piece", fail)
+    with pytest.raises(EventsGone):
         foresee(made.id, now=NOW)
+    assert state(subscription) == before

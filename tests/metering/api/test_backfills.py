@@ -71,6 +71,11 @@ def test_from_opened_to_reverted(operator: Client, customer: Customer, meter: Me
             "closed_periods": [],
         }
     ]
+    some = post(operator, f"{path}/preview", {"customers": ["acme"]}).json()
+    assert some == preview
+    other = post(operator, f"{path}/preview", {"customers": [make_customer().public_id]})
+    assert (other.status_code, other.json()["param"]) == (422, "customers")
+    assert post(operator, f"{path}/preview", {"customers": []}).status_code == 422
     assert not UsageEvent.objects.exists()
     assert get(operator, path).json()["status"] == "open"
     assert post(operator, f"{path}/close", {}).json()["status"] == "closing"
