@@ -21,7 +21,7 @@ from metering.operations import (
 BATCHES_AT_ONCE, ROUNDS_AT_ONCE = 500, 40
 CUSTOMERS_AT_ONCE = 200
 HOLDS_AT_ONCE, HOLD_PIECES_AT_ONCE = 2_000, 25
-BACKFILLED_AT_ONCE, PIECES_AT_ONCE = 1_000, 40
+PIECES_AT_ONCE = 40
 
 
 @shared_task(name="metering.roll_up")
@@ -52,7 +52,7 @@ def roll_over() -> int:
 def apply_backfills() -> int:
     """Let closed backfills count, and take reverted ones back, piece by piece."""
     return applying.apply_backfills(
-        now=datetime.now(UTC), limit=BACKFILLED_AT_ONCE, pieces=PIECES_AT_ONCE
+        now=datetime.now(UTC), limit=applying.PIECE, pieces=PIECES_AT_ONCE
     )
 
 

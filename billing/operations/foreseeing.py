@@ -16,13 +16,11 @@ from billing.models import Invoice
 from billing.queries.invoices import invoice_preview
 from billing.queries.subscriptions import current_subscription
 from metering.models import Backfill, Meter
-from metering.operations.applying import apply_piece
+from metering.operations.applying import PIECE, take_piece, void_piece
 from metering.operations.backfilling import BackfillInvalid, BackfillNotOpen, BackfillUnknown
 from metering.operations.trying_out import trials, tried_out
 from metering.queries.backfills import meters_touched
 from metering.queries.usage import usage_total
-
-_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,9 @@ def _foresee(backfill: Backfill, customer_id: int, *, now: datetime) -> Foreseen
         totals = _totals(backfill, customer_id, meters)
         before = _next_invoice(customer_id)
         events = 0
-        while done := apply_piece(backfill, customer_id, now=now, limit=_AT_ONCE):
-            events += done
+        for piece in (void_piece, take_piece):
+            while done := piece(backfill, customer_id, now=now, limit=PIECE):
+                events += done
         after = _next_invoice(customer_id)
         return Foreseen(
             customer_id=customer_id,

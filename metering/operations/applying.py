@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from accounts.operations.versions import bump
 from metering.models import Backfill, Correction, Hold, StagedEvent, UsageEvent
@@ -24,6 +24,9 @@ from metering.queries.corrections import InForce, as_in_force, corrections_of, i
 from metering.queries.usage import EventsGone
 
 log = structlog.get_logger(__name__)
+# Events of a transaction. What is foreseen is taken in the same pieces: where they end, grants are
+# burned anew, so that it is the same to the unit only with the same ones.
+PIECE = 1_000
 _Change = tuple[InForce, Correction.Kind, Mapping[str, int | str], Mapping[str, Any] | None]
 
 
@@ -50,6 +53,13 @@ def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: i
     In the caller's transaction, which has locked the backfill. 0: the customer has none left. What
     is replaced goes before anything new counts, so that no grant pays for both.
     """
+    return void_piece(backfill, customer_id, now=now, limit=limit) or take_piece(
+        backfill, customer_id, now=now, limit=limit
+    )
+
+
+def void_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: int) -> int:
+    """Void up to `limit` more events that are replaced, as `apply_piece` does. 0: none are left."""
     replaced: list[UsageEvent] = []
     if backfill.mode == Backfill.Mode.REPLACE:
         replaced += _replaced(backfill, customer_id)[:limit]
@@ -61,7 +71,11 @@ def apply_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: i
             (each, Correction.Kind.VOID, {}, each.properties) for each in standing if not each.void
         ]
         _correct(backfill, customer_id, changes, now=now)
-        return len(replaced)
+    return len(replaced)
+
+
+def take_piece(backfill: Backfill, customer_id: int, *, now: datetime, limit: int) -> int:
+    """Count up to `limit` more supplied events, when none is left to be voided before."""
     staged = list(_waiting(backfill, customer_id)[:limit])
     if staged:
         bump(customer_id)
@@ -154,7 +168,11 @@ def _waiting(backfill: Backfill, customer_id: int) -> QuerySet[StagedEvent]:
 
 
 def _replaced(backfill: Backfill, customer_id: int) -> QuerySet[UsageEvent]:
-    """Events of the range that were there when it was closed and are not supplied again."""
+    """Events of the range that were there when it was closed and are not supplied again.
+
+    By scalar subqueries and not EXISTS: joined, each event was compared with all that were supplied
+    where statistics did not know of them yet.
+    """
     standing = Correction.objects.filter(
         customer_id=customer_id,
         event_id=OuterRef("id"),
@@ -164,13 +182,17 @@ def _replaced(backfill: Backfill, customer_id: int) -> QuerySet[UsageEvent]:
     supplied = StagedEvent.objects.filter(
         customer_id=customer_id, backfill_id=backfill.id, id=OuterRef("id")
     )
-    return UsageEvent.objects.filter(
-        ~Exists(standing.filter(kind=Correction.Kind.VOID)),
-        ~Exists(supplied),
+    found = UsageEvent.objects.alias(
+        voided=Subquery(standing.filter(kind=Correction.Kind.VOID).values("number")[:1]),
+        supplied=Subquery(supplied.values("id")[:1]),
+    )
+    return found.filter(
         occurred_within(backfill.start_at, backfill.end_at),
         customer_id=customer_id,
         type=backfill.event_type,
         received_at__lte=backfill.closing_at,
+        voided=None,
+        supplied=None,
     ).order_by("occurred_at", "id")
 
 

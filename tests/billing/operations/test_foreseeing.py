@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -157,10 +158,11 @@ def test_customers_one_after_the_other_or_some_of_them(meter: Meter) -> None:
 
 
 @pytest.mark.slow
-def test_more_events_than_a_call_supplies_in_pieces(
+def test_more_events_than_a_call_supplies_in_the_memory_of_a_piece(
     subscription: Subscription, meter: Meter
 ) -> None:
     made = filled(subscription, meter, 6)
+    peaks = []
     for first in (0, 3_000):
         events = [
             Supplied(
@@ -173,8 +175,14 @@ def test_more_events_than_a_call_supplies_in_pieces(
             for number in range(first, first + 3_000)
         ]
         supply(made.id, events=events)
-    (found,) = foresee(made.id, now=NOW)
+        tracemalloc.start()
+        try:
+            (found,) = foresee(made.id, now=NOW)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
     assert (found.events, found.usage[0].after) == (6_001, 7_500)
+    assert peaks[1] < peaks[0] + 1_000_000, peaks
 
 
 def test_the_backfill_is_left_alone_where_it_cannot_be_foreseen(
@@ -186,7 +194,7 @@ def test_the_backfill_is_left_alone_where_it_cannot_be_foreseen(
     def fail(*_: Any, **__: Any) -> int:
         raise EventsGone("They were dropped.")
 
-    monkeypatch.setattr(foreseeing, "apply_piece", fail)
+    monkeypatch.setattr(foreseeing, "take_piece", fail)
     with pytest.raises(EventsGone):
         foresee(made.id, now=NOW)
     assert state(subscription) == before

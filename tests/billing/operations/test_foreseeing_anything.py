@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -121,6 +121,18 @@ class World:
 @pytest.mark.traced
 class TestWhatIsForeseenComes(TestCase):
     @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
+    @example(
+        used=[(482, 6), (1198, 55)],
+        events=[
+            *((212, 42, False), (87, 47, False), (446, 54, True), (620, 48, False)),
+            *((514, 4, False), (70, 5, True), (322, 58, False), (329, 25, False)),
+            (307, 31, False),
+        ],
+        mode=Backfill.Mode.REPLACE,
+        days=7,
+        given_=15,
+        piece=2,
+    )
     @given(
         used=usage,
         events=supplied,
@@ -141,12 +153,12 @@ class TestWhatIsForeseenComes(TestCase):
         world = World(used, given=given_)
         made = world.fill(events, mode=mode, days=days)
         before, invoice, totals = world.state(), world.invoice(), world.totals(made)
-        with patch.object(foreseeing, "_AT_ONCE", piece):
+        with patch.object(foreseeing, "PIECE", piece):
             (found,) = foresee(made.id, now=NOW)
         assert world.state() == before
         assert found.before == invoice
         close(made.id, **BY)
-        assert apply_backfills(now=NOW, limit=1_000, pieces=100) == found.events
+        assert apply_backfills(now=NOW, limit=piece, pieces=100) == found.events
         assert world.invoice() == found.after
         after = world.totals(made)
         told = {each.meter.id: (each.before, each.after) for each in found.usage}

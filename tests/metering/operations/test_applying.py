@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -208,3 +209,29 @@ def test_it_is_undone_from_the_first_customer_on(meter: Meter) -> None:
     assert all(books_of(each, meter) in ({meter.key: 0}, {}) for each in customers)
     found.refresh_from_db()
     assert found.status == "reverted"
+
+
+def test_what_is_replaced_is_found_without_comparing_all_with_all(
+    customer: Customer, meter: Meter
+) -> None:
+    """However little the database's statistics know of what was supplied just now."""
+    for number in range(200):
+        happen(customer, meter, at=START, external_id=f"old-{number}", tokens=1)
+    found = backfill(customer, meter, mode=Backfill.Mode.REPLACE)
+    again = [event(customer, number, 1, source="test") for number in range(200)]
+    supply(found.id, events=again)
+    close(found.id, **BY)
+    with CaptureQueriesContext(connection) as said:
+        assert applied(limit=1_000, pieces=1) == 200
+    (query,) = [each["sql"] for each in said if '"received_at" <= ' in each["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        ((plan,),) = cursor.fetchone()
+    assert sum(_thrown_away(plan["Plan"])) < 2 * 200
+
+
+def _thrown_away(plan: dict[str, Any]) -> Iterator[int]:
+    """How many pairs of rows the plan has compared in vain, join by join."""
+    yield plan.get("Rows Removed by Join Filter", 0) * plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from _thrown_away(part)
