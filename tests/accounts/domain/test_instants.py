@@ -66,3 +66,8 @@ def test_all_other_times_are_read_as_they_are(at: datetime, minutes: int) -> Non
     except OverflowError:
         return
     assert read_instant(text) == at
+
+
+def test_an_offset_with_a_sixtieth_minute_is_no_leap_second() -> None:
+    text = "2016-12-31T23:59:59+01:60"
+    assert read_instant(text) == datetime.fromisoformat(text)
