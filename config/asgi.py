@@ -16,8 +16,8 @@ from config import environment as env
 from config.shortcut import STATE
 from metering.gate import answers
 from metering.gate.app import Gate, GateSettings
-from metering.gate.engine import Engine, Limits
-from metering.gate.items import Bounds
+from metering.gate.engine import Engine
+from metering.gate.items import Bounds, Limits
 from metering.gate.quarantine import Quarantine
 from metering.gate.routing import is_hot
 from metering.gate.store import Store

@@ -29,7 +29,7 @@ from metering.gate.copies import Copies
 from metering.gate.events import Counting
 from metering.gate.filling import fill, look_for_members, look_up
 from metering.gate.holds import decide_closing, expire
-from metering.gate.items import Bounds
+from metering.gate.items import Bounds, Limits
 from metering.gate.lines import Flight, Lines
 from metering.gate.parameters import parameters
 from metering.gate.room import Room
@@ -41,17 +41,6 @@ LOSSES_BEFORE_LOCK = 3
 EXPIRED_AT_ONCE = 500  # of a customer
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the engine takes at once and keeps; how many flights there are at most at a time."""
-
-    queue: int
-    batch: int
-    copies: int
-    flights: int = 3
-    wait_s: float = math.inf  # how long calls may wait on average before others are refused
 
 
 @dataclass(slots=True)

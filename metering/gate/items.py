@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,17 @@ class Bounds:
     max_age: timedelta
     max_ahead: timedelta
     clocks_apart: timedelta = timedelta(minutes=5)  # ours and the database's, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the engine takes at once and keeps; how many flights there are at most at a time."""
+
+    queue: int
+    batch: int
+    copies: int
+    flights: int = 3
+    wait_s: float = math.inf  # how long calls may wait on average before others are refused
 
 
 def items_of(call: Check, catalogue: Catalogue, *, at: datetime) -> list[Item]:

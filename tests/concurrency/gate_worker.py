@@ -17,8 +17,8 @@ from datetime import timedelta
 from typing import Any
 
 from metering.gate.app import Gate, GateSettings
-from metering.gate.engine import Engine, Limits
-from metering.gate.items import Bounds
+from metering.gate.engine import Engine
+from metering.gate.items import Bounds, Limits
 from metering.gate.store import Store
 from tests.metering.gate.short import taken
 

@@ -24,8 +24,8 @@ from accounts.domain import keys
 from accounts.models import ApiKey, Customer, Gateway, GatewayKey
 from accounts.operations.versions import bump, bump_catalogue
 from metering.gate.app import Gate, GateSettings
-from metering.gate.engine import Engine, Limits
-from metering.gate.items import Bounds
+from metering.gate.engine import Engine
+from metering.gate.items import Bounds, Limits
 from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
 from tests.metering.gate.short import taken

@@ -17,8 +17,8 @@ import psycopg
 
 from config import environment
 from metering.gate.calls import Check, Reference, Waiter
-from metering.gate.engine import RETRY_PAUSE_S, Engine, Limits
-from metering.gate.items import Bounds
+from metering.gate.engine import RETRY_PAUSE_S, Engine
+from metering.gate.items import Bounds, Limits
 from metering.gate.store import Store
 from metering.gate.wire import CheckBody, ItemBody
 
