@@ -18,11 +18,11 @@ class Processes:
         self._environment, self._folder = environment, folder
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str) -> None:
+    def start(self, *command: str, app: str = "config.celery") -> None:
         """Start one."""
         with (self._folder / f"{len(self._running)}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config.celery", *command],
+                [sys.executable, "-m", "celery", "-A", app, *command],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,

@@ -1,7 +1,7 @@
 """A PostgreSQL of one test module's own, which it may kill: made, migrated, sown, stopped hard.
 
 `python -m tests.concurrency.own_server` is its other half: it migrates the database that
-FAREBOX_DATABASE_URL names, sows one customer, and prints its keys as JSON.
+FAREBOX_DATABASE_URL names, sows customers, and prints their keys as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from config.embedded.postgres import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 _AGAIN_S = 0.02
+_CUSTOMERS = 4
+# The meters of work.done, work.sum and so on: by what each of them counts.
+WORK = {"sum": "size", "max": "size", "latest": "size", "unique": "user"}
 
 
 @dataclass
@@ -33,8 +36,8 @@ class OwnServer:
 
     cluster: Cluster
     dsn: str = ""
-    customer_id: int = 0
-    customer_key: str = ""
+    customer_ids: list[int] = field(default_factory=list)
+    customer_keys: list[str] = field(default_factory=list)
     gateway_key: str = ""
 
     def make(self) -> None:
@@ -50,8 +53,18 @@ class OwnServer:
             check=True,
         )
         sown = json.loads(done.stdout)
-        self.customer_id, self.customer_key = sown["customer"], sown["key"]
+        self.customer_ids, self.customer_keys = sown["customers"], sown["keys"]
         self.gateway_key = sown["gateway_key"]
+
+    @property
+    def customer_id(self) -> int:
+        """The first customer."""
+        return self.customer_ids[0]
+
+    @property
+    def customer_key(self) -> str:
+        """The first customer's key."""
+        return self.customer_keys[0]
 
     @contextmanager
     def cursor(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -91,7 +104,7 @@ def _serves(pid: int) -> bool:
 
 
 def main() -> None:
-    """Make the tables and one customer with plenty to use."""
+    """Make the tables and customers with plenty to use."""
     import django
 
     django.setup()
@@ -110,21 +123,24 @@ def main() -> None:
     meter = Meter.objects.create(
         key="api.calls", event_type="api.call", aggregation="count", created_at=now
     )
-    customer = make_customer()
-    entitle(customer, meter, included=10**12)
-    for kind, property_ in (("sum", "size"), ("max", "size"), ("unique", "user")):
+    customers = [make_customer() for _ in range(_CUSTOMERS)]
+    for customer in customers:
+        entitle(customer, meter, included=10**12)
+    for kind, property_ in WORK.items():
         work = Meter.objects.create(
             key=f"work.{kind}",
             event_type="work.done",
             aggregation=kind,
             value_property=property_,
+            dimensions=["model"],
             created_at=now,
         )
-        entitle(customer, work, window="lifetime", included=10**12)
+        for customer in customers:
+            entitle(customer, work, window="lifetime", included=10**12)
     sown = {
         "gateway_key": make_gateway()[1],
-        "customer": customer.id,
-        "key": make_api_key(customer),
+        "customers": [customer.id for customer in customers],
+        "keys": [make_api_key(customer) for customer in customers],
     }
     print(json.dumps(sown))
 

@@ -2,8 +2,10 @@
 
 Every round kills one of them with kill -9, at a moment that chance chooses, and looks at the books
 as they are then: what was answered 200 is in them once, and they agree with themselves (I1 to I4).
-At the end every call has been repeated until it was answered, all is rolled up, and the count is
-exact. `make prove` plays a hundred rounds.
+Usage is of three months and more, and each round has days and months made again, a slot of the
+customers at a time: worker and database fall between the first slot and the last. Hours, days and
+months are all counted from the events. At the end every call has been repeated until it was
+answered, all is rolled up, and the count is exact. `make prove` plays a hundred rounds.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.concurrency import days
 from tests.concurrency.celery_processes import Processes
 from tests.concurrency.gate_processes import Callers, start
-from tests.concurrency.own_server import OwnServer
-from tests.metering.gate.books import broken
+from tests.concurrency.own_server import WORK, OwnServer
+from tests.metering.gate.books import broken, uneven
+from tests.metering.gate.plain import plain_total
 
 ROUNDS = 100 if hypothesis.settings().max_examples >= 1_000 else 6
 CALLERS, CALLS = 12, 400 if ROUNDS == 100 else 60
+DAYS = 80  # until now, of which usage is: three calendar months at least
 PATIENCE_S = 60.0
 pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 20 * ROUNDS)]
 
@@ -41,7 +46,8 @@ def workers(server: OwnServer, tmp_path: Path) -> Iterator[Processes]:
     told = {"FAREBOX_DATABASE_URL": server.dsn, "FAREBOX_BROKER_URL": ""}
     told |= {"FAREBOX_BILLING_TICK_S": "1", "FAREBOX_LOG_LEVEL": "WARNING"}
     made = Processes(os.environ | told, tmp_path)
-    made.start("beat", "-s", str(tmp_path / "beat"), "--pidfile=", "-l", "WARNING")
+    beat = ("beat", "-s", str(tmp_path / "beat"), "--pidfile=", "-l", "WARNING")
+    made.start(*beat, app="tests.concurrency.hasty")
     _start_worker(made)
     yield made
     made.kill()
@@ -100,36 +106,37 @@ def _ids(call: list[Any]) -> set[str]:
 
 
 def _callers(server: OwnServer) -> Callers:
-    """Calls that consume one, events that count one, and batches of work, some of it late.
+    """Calls that consume one, events that count one, and batches of work, some of it long ago.
 
-    All of it has ids of its own; work counts on a sum, a maximum and different members.
+    All of it has ids of its own; work counts on a sum, a maximum, the latest and different members.
     """
     now, made = datetime.now(UTC), []
     for caller in range(CALLERS):
         calls: list[list[Any]] = []
+        key = server.customer_keys[caller % len(server.customer_keys)]
         for number in range(CALLS):
             id_ = f"{caller}-{number}"
             if number % 3:
-                body = {"key": server.customer_key, "meter": "api.calls", "id": id_}
+                body = {"key": key, "meter": "api.calls", "id": id_}
                 calls.append(["POST", "/api/v1/check", body | {"mode": "consume"}])
                 continue
-            common = {"specversion": "1.0", "source": "app", "subject": server.customer_key}
+            common = {"specversion": "1.0", "source": "app", "subject": key}
             events: list[dict[str, Any]] = [common | {"id": id_, "type": "api.call"}]
             for place in range(number % 4):
                 size = 1 + (caller * number + place) % 1_000
-                data = {"size": size, "user": f"user-{size % 37}"}
+                data = {"size": size, "user": f"user-{size % 37}", "model": f"m-{size % 3}"}
                 work = common | {"id": f"{id_}-{place}", "type": "work.done", "data": data}
-                at = now - timedelta(minutes=size % 200)
-                events.append(work | ({"time": at.isoformat()} if place % 2 else {}))
+                at = now - timedelta(days=size % DAYS, minutes=number)
+                events.append(work | {"time": at.isoformat()})
             calls.append(["POST", "/api/v1/events", events])
         made.append(calls)
     return made
 
 
 def _work(callers: Callers) -> list[dict[str, Any]]:
-    """What was reported of work, as properties."""
+    """The events that report work."""
     batches = [call[2] for calls in callers for call in calls if isinstance(call[2], list)]
-    return [event["data"] for batch in batches for event in batch if "data" in event]
+    return [event for batch in batches for event in batch if "data" in event]
 
 
 def _counted(server: OwnServer) -> Counter[str]:
@@ -147,7 +154,8 @@ def _waiting(server: OwnServer) -> int:
 
 def _books_agree(server: OwnServer) -> None:
     with server.cursor() as cursor:
-        assert broken(server.customer_id, of=cursor) == []
+        assert broken(*server.customer_ids, of=cursor) == []
+        assert uneven(*server.customer_ids, of=cursor) == []
 
 
 def _until(true: Callable[[], bool], what: str) -> None:
@@ -159,21 +167,27 @@ def _until(true: Callable[[], bool], what: str) -> None:
 
 def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Processes) -> None:
     chance = random.Random(20_261_126)
-    callers, answered = _callers(server), set[str]()
+    callers, answered, between = _callers(server), set[str](), 0
     victims = ["gate", "worker", "database"] * (ROUNDS // 3 + 1)
     gate = Gate(start(server.dsn, server.gateway_key, callers), callers)
     for victim in victims[:ROUNDS]:
         wanted = chance.randrange(1, CALLERS * CALLS // 4)
         _until(lambda g=gate, w=wanted: g.statuses[200] >= w, "calls are answered")  # type: ignore[misc]
+        days.take_back(server, days=chance.choice([1, 2, DAYS]))
+        slots = chance.randrange(1, days.SLOTS // 2)
+        if victim != "gate":
+            _until(lambda n=slots: days.made(server) >= n, "days are made")  # type: ignore[misc]
         match victim:
             case "gate":
                 gate.kill()
             case "worker":
                 workers.kill(since=1)
+                between += days.made(server) < days.SLOTS
                 _start_worker(workers)
             case _:
                 server.kill()
                 server.start_again()
+                between += days.made(server) < days.SLOTS
                 gate.kill()  # the callers that were refused come again
         if victim != "worker":
             answered |= gate.answered
@@ -188,31 +202,45 @@ def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Pro
     assert len(counted) == CALLERS * CALLS + len(work)
     assert set(counted.values()) == {1}
     _until(lambda: _waiting(server) == 0, "all is rolled up, by the worker that lives")
+    _until(lambda: days.made(server) == days.SLOTS, "all days are made, by the worker that lives")
+    assert between > 0, "someone fell when days of some slots were made, and of others not"
     _books_agree(server)
-    sizes = [each["size"] for each in work]
-    users = len({each["user"] for each in work})
-    assert _told(server) == {  # used, what the roll-ups sum to, how many events they count
-        "api.calls": (CALLERS * CALLS, CALLERS * CALLS, CALLERS * CALLS),
-        "work.sum": (sum(sizes), sum(sizes), len(work)),
-        "work.max": (max(sizes), max(sizes), len(work)),
-        "work.unique": (users, users, len(work)),
-    }
+    assert days.spread(server) >= (DAYS, 2)
+    assert _told(server) == _expected(server, callers)
 
 
-def _told(server: OwnServer) -> dict[str, tuple[int, int, int]]:
-    """By meter: the balances, the roll-ups in its own way of counting, and their events."""
+def _expected(server: OwnServer, callers: Callers) -> dict[tuple[int, str], tuple[int, int, int]]:
+    """By customer and meter: what a plain loop over all that was sent counts."""
+    found = {}
+    for place, customer_id in enumerate(server.customer_ids):
+        mine = callers[place :: len(server.customer_ids)]
+        events = [(datetime.fromisoformat(each["time"]), each["data"]) for each in _work(mine)]
+        calls = len(mine) * CALLS
+        found[customer_id, "api.calls"] = calls, calls, calls
+        for kind, name in WORK.items():
+            total = plain_total(kind, [(at, data[name]) for at, data in events])
+            found[customer_id, f"work.{kind}"] = total, total, len(events)
+    return found
+
+
+def _told(server: OwnServer) -> dict[tuple[int, str], tuple[int, int, int]]:
+    """By customer and meter: the balances, what the roll-ups come to, and their events."""
     with server.cursor() as cursor:
         rows = cursor.execute(
             """
-            SELECT m.key, (SELECT sum(used) FROM metering_balance WHERE meter_id = m.id),
+            SELECT r.customer_id, m.key,
+                   (SELECT sum(used) FROM metering_balance
+                     WHERE meter_id = m.id AND customer_id = r.customer_id),
                    CASE m.aggregation
                    WHEN 'max' THEN max(r.quantity)
+                   WHEN 'latest' THEN (array_agg(r.quantity
+                                                 ORDER BY r.latest_at DESC, r.quantity DESC))[1]
                    WHEN 'unique' THEN (SELECT count(DISTINCT member) FROM metering_rollupmember
-                                        WHERE meter_id = m.id)
+                                        WHERE meter_id = m.id AND customer_id = r.customer_id)
                    ELSE sum(r.quantity) END,
                    sum(r.events)
               FROM metering_meter m JOIN metering_rollup r ON r.meter_id = m.id
-             GROUP BY m.id
+             GROUP BY r.customer_id, m.id
             """
         ).fetchall()
-    return {key: (int(used), int(rolled), int(events)) for key, used, rolled, events in rows}
+    return {(one, key): (int(used), int(n), int(events)) for one, key, used, n, events in rows}
