@@ -6,6 +6,9 @@ Usage is of three months and more, and each round has days and months made again
 customers at a time: worker and database fall between the first slot and the last. Hours, days and
 months are all counted from the events. At the end every call has been repeated until it was
 answered, all is rolled up, and the count is exact. `make prove` plays a hundred rounds.
+
+Each round begins with a worker that works and a gate that can decide, which gets calls of its own
+before it repeats those of the earlier rounds: so calls come in and days are made at the same time.
 """
 
 from __future__ import annotations
@@ -28,13 +31,13 @@ import pytest
 
 from tests.concurrency import days
 from tests.concurrency.celery_processes import Processes
-from tests.concurrency.gate_processes import Callers, start
+from tests.concurrency.gate_processes import Callers, start_together
 from tests.concurrency.own_server import WORK, OwnServer
 from tests.metering.gate.books import broken, uneven
 from tests.metering.gate.plain import plain_total
 
 ROUNDS = 100 if hypothesis.settings().max_examples >= 1_000 else 6
-CALLERS, CALLS = 12, 400 if ROUNDS == 100 else 60
+CALLERS, CALLS = 12, 800 if ROUNDS == 100 else 180
 DAYS = 80  # until now, of which usage is: three calendar months at least
 PATIENCE_S = 60.0
 pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 20 * ROUNDS)]
@@ -44,7 +47,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 20 
 def workers(server: OwnServer, tmp_path: Path) -> Iterator[Processes]:
     """A worker of two processes and a beat, on that server."""
     told = {"FAREBOX_DATABASE_URL": server.dsn, "FAREBOX_BROKER_URL": ""}
-    told |= {"FAREBOX_BILLING_TICK_S": "1", "FAREBOX_LOG_LEVEL": "WARNING"}
+    told["FAREBOX_LOG_LEVEL"] = "WARNING"
     made = Processes(os.environ | told, tmp_path)
     beat = ("beat", "-s", str(tmp_path / "beat"), "--pidfile=", "-l", "WARNING")
     made.start(*beat, app="tests.concurrency.hasty")
@@ -165,37 +168,49 @@ def _until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def _share(callers: Callers, number: int) -> Callers:
+    """What a round's gate is sent: calls that no gate was sent before, and then all earlier ones."""
+    first, last = (CALLS * each // ROUNDS for each in (number, number + 1))
+    return [calls[first:last] + calls[:first] for calls in callers]
+
+
+def _gate(server: OwnServer, callers: Callers) -> Gate:
+    """A gate that begins now."""
+    (process,) = start_together(server.dsn, server.gateway_key, [callers])
+    return Gate(process, callers)
+
+
 def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Processes) -> None:
-    chance = random.Random(20_261_126)
-    callers, answered, between = _callers(server), set[str](), 0
-    victims = ["gate", "worker", "database"] * (ROUNDS // 3 + 1)
-    gate = Gate(start(server.dsn, server.gateway_key, callers), callers)
-    for victim in victims[:ROUNDS]:
-        wanted = chance.randrange(1, CALLERS * CALLS // 4)
-        _until(lambda g=gate, w=wanted: g.statuses[200] >= w, "calls are answered")  # type: ignore[misc]
+    chance, answered = random.Random(20_261_126), set[str]()
+    callers = _callers(server)
+    between = busy = 0
+    for number in range(ROUNDS):
+        _until(lambda: days.made(server) == days.SLOTS, "the worker works")
+        gate = _gate(server, share := _share(callers, number))
         days.take_back(server, days=chance.choice([1, 2, DAYS]))
-        slots = chance.randrange(1, days.SLOTS // 2)
-        if victim != "gate":
-            _until(lambda n=slots: days.made(server) >= n, "days are made")  # type: ignore[misc]
-        match victim:
-            case "gate":
+        wanted, slots = chance.randrange(1, CALLERS * CALLS // ROUNDS), chance.randrange(1, 40)
+        _until(lambda g=gate, w=wanted: g.statuses[200] >= w, "calls are answered")  # type: ignore[misc]
+        _until(lambda n=slots: days.made(server) >= n, "days are made")  # type: ignore[misc]
+        match number % 3:
+            case 0:
                 gate.kill()
-            case "worker":
+            case 1:
                 workers.kill(since=1)
-                between += days.made(server) < days.SLOTS
                 _start_worker(workers)
             case _:
                 server.kill()
                 server.start_again()
-                between += days.made(server) < days.SLOTS
-                gate.kill()  # the callers that were refused come again
-        if victim != "worker":
-            answered |= gate.answered
-            gate = Gate(start(server.dsn, server.gateway_key, callers), callers)
+        between += days.made(server) < days.SLOTS
+        busy += gate.statuses.total() < sum(map(len, share))
+        gate.kill()  # whom it did not answer comes again
+        answered |= gate.answered
         counted = _counted(server)
         assert answered <= counted.keys()
         assert set(counted.values()) <= {1}
         _books_agree(server)
+    assert between > 0, "someone fell when days of some slots were made, and of others not"
+    assert busy > 0, "someone fell while calls came in"
+    gate = _gate(server, callers)
     gate.finish()
     assert gate.statuses == {200: CALLERS * CALLS}
     counted, work = _counted(server), _work(callers)
@@ -203,7 +218,6 @@ def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Pro
     assert set(counted.values()) == {1}
     _until(lambda: _waiting(server) == 0, "all is rolled up, by the worker that lives")
     _until(lambda: days.made(server) == days.SLOTS, "all days are made, by the worker that lives")
-    assert between > 0, "someone fell when days of some slots were made, and of others not"
     _books_agree(server)
     assert days.spread(server) >= (DAYS, 2)
     assert _told(server) == _expected(server, callers)
