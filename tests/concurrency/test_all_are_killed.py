@@ -169,7 +169,7 @@ def _until(true: Callable[[], bool], what: str) -> None:
 
 
 def _share(callers: Callers, number: int) -> Callers:
-    """What a round's gate is sent: calls that no gate was sent before, and then all earlier ones."""
+    """What a round's gate is sent: calls that are new, and then all earlier ones."""
     first, last = (CALLS * each // ROUNDS for each in (number, number + 1))
     return [calls[first:last] + calls[:first] for calls in callers]
 
@@ -217,7 +217,7 @@ def test_whoever_dies_every_call_is_counted_once(server: OwnServer, workers: Pro
     assert len(counted) == CALLERS * CALLS + len(work)
     assert set(counted.values()) == {1}
     _until(lambda: _waiting(server) == 0, "all is rolled up, by the worker that lives")
-    _until(lambda: days.made(server) == days.SLOTS, "all days are made, by the worker that lives")
+    _until(lambda: days.made(server) == days.SLOTS, "all days are made")
     _books_agree(server)
     assert days.spread(server) >= (DAYS, 2)
     assert _told(server) == _expected(server, callers)
