@@ -6,17 +6,21 @@ else is made once; batches are built before the clock starts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 METER = "bench.calls"
 EVENT_TYPE = "bench.call"
+TOKENS, TOKENS_TYPE = "bench.tokens", "bench.llm"
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5")
 _DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is sent. `kind`: consume, hold, peek, events, or raw with a `body` of its own.
+    """What is sent. `kind`: consume, hold, peek, events, llm (events with data of a call to a
+    model), or raw with a `body` of its own.
 
     `items`: how many checks or events one request has, 0 for a request that is one itself.
     """
@@ -28,6 +32,11 @@ class Asked:
     prefix: str
     items: int = 0
     body: str = ""
+
+    @property
+    def reports(self) -> bool:
+        """Whether it is events."""
+        return self.kind in ("events", "llm")
 
 
 def requests(asked: Asked, *, prepared: int = 0) -> Iterator[bytes]:
@@ -68,7 +77,7 @@ def _batches(asked: Asked, *, prepared: int) -> Iterator[bytes]:
 
 
 def _builder(asked: Asked, starts: list[bytes], end: bytes) -> Callable[[int], bytes]:
-    opening, closing = (b"[", b"]") if asked.kind == "events" else (b'{"checks":[', b"]}")
+    opening, closing = (b"[", b"]") if asked.reports else (b'{"checks":[', b"]}")
     items, customers = asked.items, len(starts)
     numbered = end.startswith(b"%")
 
@@ -88,14 +97,39 @@ def _starts(asked: Asked) -> tuple[list[bytes], bytes]:
         case "raw":
             return [asked.body.encode()], b""
         case "events":
-            opening = f'{{"specversion":"1.0","source":"bench","type":"{EVENT_TYPE}","data":{{}},'
-            opened = [f'{opening}"subject":"{key}","id":"{asked.prefix}-' for key in asked.keys]
+            opened = [_event(asked, key, EVENT_TYPE, "{}") for key in asked.keys]
+            return [each.encode() for each in opened], numbered + b'"}'
+        case "llm":
+            numbers = enumerate(asked.keys)
+            opened = [_event(asked, key, TOKENS_TYPE, _llm_data(number)) for number, key in numbers]
             return [each.encode() for each in opened], numbered + b'"}'
         case "peek":
             return [(_check(key, "peek") + "}").encode() for key in asked.keys], b""
         case _:
             opened = [_check(key, asked.kind) + f',"id":"{asked.prefix}-' for key in asked.keys]
             return [each.encode() for each in opened], numbered + b'"}'
+
+
+def _event(asked: Asked, key: str, type_: str, data: str) -> str:
+    opening = f'{{"specversion":"1.0","source":"bench","type":"{type_}","data":{data},'
+    return f'{opening}"subject":"{key}","id":"{asked.prefix}-'
+
+
+def _llm_data(number: int) -> str:
+    """What a gateway tells of a call to a model."""
+    asked, answered = 200 + number * 37 % 3_000, 50 + number * 13 % 900
+    return json.dumps(
+        {
+            "model": MODELS[number % len(MODELS)],
+            "provider": "openai",
+            "input_tokens": asked,
+            "output_tokens": answered,
+            "tokens": asked + answered,
+            "user": f"user-{number % 1_000}",
+            "stream": True,
+        },
+        separators=(",", ":"),
+    )
 
 
 def _check(key: str, mode: str) -> str:

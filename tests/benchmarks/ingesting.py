@@ -22,6 +22,12 @@ LOOKS = 3  # of the worker in one round, at least
 _BATCHES = Case("events", "1,000 events a request, 4 connections", EVENTS, "events", 1_000, 0, 4)
 _ROLLED = replace(_BATCHES, name="rolled", title=f"{_BATCHES.title}, a worker rolls up meanwhile")
 _FEW = replace(_BATCHES, name="few", title=f"{_BATCHES.title}, 100 customers", customers=100)
+_LLM = replace(
+    _BATCHES,
+    name="llm",
+    kind="llm",
+    title=f"{_BATCHES.title}, each with the data of a model's call",
+)
 _PLAIN = {
     "copy": "COPY, 20,000 rows a transaction",
     "bulk": "Django's bulk_create(ignore_conflicts), 1,000 rows a transaction",
@@ -35,11 +41,12 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
     with measuring.database() as dsn:
         env = measuring.environment(dsn)
         measuring.migrate(env)
-        seeded = measuring.run_module("seeding", chosen.customers, 0, env=env)
+        seeded = measuring.run_module("seeding", chosen.customers, 0, chosen.customers, env=env)
         with measuring.server(env) as (port, process_id):
             world = World(seeded["gateway_key"], seeded["keys"], port, process_id)
+            callers = replace(world, keys=seeded["llm_keys"])
             results: dict[str, Result] = {
-                name: Result(_BATCHES) for name in ("events", "rolled", "few")
+                name: Result(_BATCHES) for name in ("events", "rolled", "few", "llm")
             }
             plain: dict[str, list[float]] = {name: [] for name in _PLAIN}
             lags: list[float] = []
@@ -49,6 +56,7 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
                 filling.settle_down(dsn)
                 results["events"].rounds.append(measuring.play(_BATCHES, effort, world))
                 results["few"].rounds.append(measuring.play(_FEW, effort, world))
+                results["llm"].rounds.append(measuring.play(_LLM, effort, callers))
                 for name, rate in measuring.run_module("copying", effort.seconds, env=env).items():
                     plain[name].append(rate)
                     measuring.say(f"{_PLAIN[name]:<60} {rate:>10,.0f}/s")
@@ -87,7 +95,8 @@ def _conditions(
         "Server": "one uvicorn process with uvloop and httptools",
         "Events": (
             f"of one count meter, spread over {customers:,} customers where it does not say "
-            "otherwise, each with an id of its own"
+            "otherwise, each with an id of its own; a model's call has seven properties, whose "
+            "tokens are summed by model"
         ),
         "Worker": f"rolls up all that waits every {every_s:g} seconds, as the beat has it",
         "Each case": (
@@ -117,9 +126,10 @@ def _text(
                 writing.judged(ratio, floor=floor, aim=aim),
             ]
         )
-    few = results["few"].median("per_second")
-    title = writing.with_faults(f"over HTTP: {_FEW.title}", results["few"])
-    rows.append([title, f"{few:,.0f}", f"{few / copy:.2f}", "", "", ""])
+    for case in (_FEW, _LLM):
+        rate = results[case.name].median("per_second")
+        title = writing.with_faults(f"over HTTP: {case.title}", results[case.name])
+        rows.append([title, f"{rate:,.0f}", f"{rate / copy:.2f}", "", "", ""])
     rows += [
         [title, f"{plain[name]:,.0f}", f"{plain[name] / copy:.2f}", "", "", ""]
         for name, title in _PLAIN.items()
@@ -127,7 +137,8 @@ def _text(
     return f"""{writing.table(["Case", "events/s", "of COPY", "floor", "aim", ""], rows)}
 
 Over HTTP an event is checked, matched, deduplicated, counted in its balance and written, in one
-transaction with its batch; the other rows are only written, into the same table with its indexes.
+transaction with its batch; the other rows are only written, without data, into the same table with
+its indexes.
 When a round with a worker ended, the oldest batch waited {lag_s:.1f} s at most to be rolled up
 ({LAG_MOST_S:.0f} s are allowed).
 

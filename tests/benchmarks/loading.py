@@ -102,10 +102,10 @@ class Seen:
         if answer[9:12] != b"200":
             self.faults[answer[9:12].decode()] += 1
             return False
-        if asked.items and asked.kind != "events":
+        if asked.items and not asked.reports:
             if answer.count(b'"status":200') != asked.items:
                 self.faults["not all admitted"] += 1
-        elif asked.kind == "events" and b'"rejected":[{' in answer:
+        elif asked.reports and b'"rejected":[{' in answer:
             self.faults["rejected"] += 1
         return True
 

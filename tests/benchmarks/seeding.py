@@ -19,13 +19,16 @@ from accounts.models import ApiKey, Customer, CustomerVersion, Gateway, GatewayK
 from accounts.operations.versions import bump_catalogue  # noqa: E402
 from metering.domain.windows import anchored_window  # noqa: E402
 from metering.models import Balance, Entitlement, Meter, Standing  # noqa: E402
-from tests.benchmarks.bodies import EVENT_TYPE, METER  # noqa: E402
+from tests.benchmarks.bodies import EVENT_TYPE, METER, TOKENS, TOKENS_TYPE  # noqa: E402
 
 PLENTY = 10**12
 
 
-def seed(count: int, plain: int, *, now: datetime) -> dict[str, Any]:
-    """Make `count` customers for the gate and `plain` for the view it is compared with."""
+def seed(count: int, plain: int, llm: int = 0, *, now: datetime) -> dict[str, Any]:
+    """Make `count` customers for the gate and `plain` for the view it is compared with.
+
+    And `llm` whose tokens are summed, by model.
+    """
     with transaction.atomic():
         gateway = Gateway.objects.create(name="bench", created_at=now)
         made = keys.new_key(keys.KeyKind.GATEWAY, entropy=secrets.token_bytes(32))
@@ -35,11 +38,20 @@ def seed(count: int, plain: int, *, now: datetime) -> dict[str, Any]:
         meter = Meter.objects.create(
             key=METER, event_type=EVENT_TYPE, aggregation="count", created_at=now
         )
+        tokens = Meter.objects.create(
+            key=TOKENS,
+            event_type=TOKENS_TYPE,
+            aggregation="sum",
+            value_property="tokens",
+            dimensions=["model"],
+            created_at=now,
+        )
         bump_catalogue()
         return {
             "gateway_key": made.text,
             "keys": _customers(count, meter, now=now),
             "drf_keys": _customers(plain, meter, now=now),
+            "llm_keys": _customers(llm, tokens, now=now),
         }
 
 
@@ -97,4 +109,4 @@ def _customers(count: int, meter: Meter, *, now: datetime) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(seed(*map(int, sys.argv[1:3]), now=datetime.now(UTC))))
+    sys.stdout.write(json.dumps(seed(*map(int, sys.argv[1:4]), now=datetime.now(UTC))))
