@@ -80,7 +80,9 @@ def gate_paths() -> dict[str, dict[str, Any]]:
     checked = {"oneOf": [ref("Allowed"), ref("CheckResults")]}
     refusals = {
         "402": _denied("Money or plan."),
-        "403": _denied("For sale in no plan, or suspended; or the key is of another kind."),
+        "403": _denied(
+            "For sale in no plan, or suspended; or the key is of another kind.", ref("Problem")
+        ),
         "429": _denied("Waiting alone helps."),
         "409": PROBLEM_ANSWER,
         "422": PROBLEM_ANSWER,
@@ -206,11 +208,10 @@ def _operation(
     return made
 
 
-def _denied(about: str) -> Schema:
-    return {
-        "description": about,
-        "content": {"application/problem+json": {"schema": ref("Denial")}},
-    }
+def _denied(about: str, *others: Schema) -> Schema:
+    # Not oneOf: a denial is a problem, too.
+    schema = {"anyOf": [ref("Denial"), *others]} if others else ref("Denial")
+    return {"description": about, "content": {"application/problem+json": {"schema": schema}}}
 
 
 def _complete(path: str, method: str, operation: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Every path is asked for what its own description allows, and for what it forbids: never a 500.
 
 Bodies and parameters are schemathesis', of docs/openapi.json. The gate's own paths are fuzzed where
-they are served (tests/metering/gate); Stripe's webhook takes nothing that is not signed.
+they are served (test_gate_description.py); Stripe's webhook takes nothing that is not signed.
 """
 
 from __future__ import annotations
