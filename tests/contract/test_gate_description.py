@@ -267,7 +267,7 @@ def _response(served: Served, case: Case[Any], more: dict[str, str]) -> Response
 
     sent = case.as_transport_kwargs(base_url="http://localhost")
     prepared = requests.Request(**sent).prepare()
-    body = prepared.body or b""
+    body: Any = prepared.body or b""
     headers = {name.lower(): str(value) for name, value in prepared.headers.items()} | more
     status, told, said = served.ask(
         str(prepared.method),
