@@ -172,7 +172,7 @@ def _work(over: Event, seed: int) -> None:
     """A worker that rolls up and applies backfills, whose clock jumps ahead of the day and back."""
     draw = random.Random(seed)
     try:
-        while not over.wait(0.01):
+        while not over.wait(0.05):
             roll_up(limit=draw.randrange(1, 9))
             if draw.random() < 0.3:
                 apply_backfills(now=datetime.now(UTC), limit=draw.randrange(1, 40), pieces=1)

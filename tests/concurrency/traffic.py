@@ -161,8 +161,8 @@ def _tell(day: Day, draw: random.Random, order: list[dict[str, Any]]) -> None:
 
 
 def _correct(day: Day, draw: random.Random) -> None:
-    """One event in forty is corrected, some again and again; a void is the last word."""
-    for id_ in draw.sample(sorted(day.facts), len(day.facts) // 40):
+    """One event in sixty is corrected, some again and again; a void is the last word."""
+    for id_ in draw.sample(sorted(day.facts), len(day.facts) // 60):
         for _ in range(draw.choice([1, 1, 2, 3])):
             kind, fact = draw.choice(["data", "data", "said", "void"]), day.facts[id_]
             if kind == "data":
