@@ -45,7 +45,7 @@ def made(server: OwnServer) -> int:
 
 
 def spread(server: OwnServer) -> tuple[int, int]:
-    """How many days and months there are."""
+    """How many buckets of days there are, and how many months."""
     with server.cursor() as cursor:
         row = cursor.execute(
             "SELECT (SELECT count(*) FROM metering_rollupday),"
