@@ -43,6 +43,7 @@ with X-Farebox-Status and X-Farebox-Problem; under `/authorize/nginx-accel` an a
 missing, is 503 `gateway_misconfigured` under all of them, with its code in `fault` and in
 X-Farebox-Fault: no client is told that it did wrong.
 """
+_NOT_FOR_SALE = "For sale in no plan, or suspended; or the key is of another kind."
 
 
 @cache
@@ -80,9 +81,7 @@ def gate_paths() -> dict[str, dict[str, Any]]:
     checked = {"oneOf": [ref("Allowed"), ref("CheckResults")]}
     refusals = {
         "402": _denied("Money or plan."),
-        "403": _denied(
-            "For sale in no plan, or suspended; or the key is of another kind.", ref("Problem")
-        ),
+        "403": _denied(_NOT_FOR_SALE, ref("Problem")),
         "429": _denied("Waiting alone helps."),
         "409": PROBLEM_ANSWER,
         "422": PROBLEM_ANSWER,
