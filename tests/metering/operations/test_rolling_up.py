@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -20,8 +21,9 @@ from metering.operations.rolling_up import (
     slot_of,
 )
 from tests.factories.metering import NOW, make_customer, make_meter, report
-from tests.factories.threads import at_once
+from tests.factories.threads import at_once, someone_waits_for_me
 from tests.factories.usage import count_on
+from tests.metering.gate.books import uneven
 
 
 def rolled() -> dict[str, Any]:
@@ -230,3 +232,24 @@ def _end_backend(pid: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         assert cursor.fetchone() == (True,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_day_is_made_while_hours_that_belong_to_it_are_being_written() -> None:
+    customer, meter = make_customer(), make_meter()
+    report(customer, meter, 5, at=NOW - timedelta(days=40))
+
+    def make_days() -> int:
+        try:
+            return roll_up_days(now=NOW, slots=[slot_of(customer.id)])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            assert roll_up(limit=10) == 1  # at a reach that does not have the day yet
+            made = other.submit(make_days)
+            while not someone_waits_for_me():
+                assert not made.done(), "the day was made without the hour"
+        assert made.result(60) == 2
+    assert uneven(customer.id) == []
