@@ -85,8 +85,8 @@ class BackfillPreview(ManagementView):
     def post(self, request: Request, backfill: str) -> Response:  # noqa: ARG002
         """See what closing an open backfill would change: usage, the next invoice, earlier ones.
 
-        It is tried out on copies, which takes as long as closing it and nobody's call waits for;
-        `customers` tells some of its customers by themselves.
+        It is tried out on copies, of up to 5,000 events of a customer, which takes as long as
+        closing it; `customers` tells some of its customers by themselves.
         """
         asked = self.body(PreviewAsked).get("customers")
         found = foresee(

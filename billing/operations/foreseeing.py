@@ -1,7 +1,8 @@
 """What a backfill would change, before it is closed: usage, the next invoice, earlier periods.
 
 It is really applied, to copies and in a transaction that is undone, so that nothing is foreseen
-that would not come, and no call waits.
+that would not come. Only who writes one of the very events meanwhile waits, and whoever it keeps
+waiting, which is why there is a limit for each customer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from django.db import OperationalError, transaction
 
 from accounts.domain.ids import decode
 from billing.domain.invoices import InvoiceDraft
@@ -21,6 +24,16 @@ from metering.operations.backfilling import BackfillInvalid, BackfillNotOpen, Ba
 from metering.operations.trying_out import trials, tried_out
 from metering.queries.backfills import meters_touched
 from metering.queries.usage import usage_total
+
+EVENTS_MAX = 5_000  # of a customer: a second or two
+
+
+class TooMuchToForesee(Exception):
+    """The backfill has more events of a customer than are tried out while calls go on."""
+
+
+class BackfillBusy(Exception):
+    """Somebody supplies, closes or previews the backfill at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +72,12 @@ def foresee(
 ) -> list[Foreseen]:
     """What closing the backfill now would change, customer by customer; nothing is changed.
 
-    `customer_ids`: of these of its customers alone. Of however many events: they are taken piece by
-    piece, as closing takes them, and whoever closes or supplies meanwhile waits. Raises
-    BackfillUnknown, BackfillNotOpen, BackfillInvalid, EventsGone, RangeInvalid.
+    `customer_ids`: of these of its customers alone. Events are taken piece by piece, as closing
+    takes them, and whoever closes or supplies meanwhile waits. Raises BackfillUnknown,
+    BackfillNotOpen, BackfillBusy, BackfillInvalid, TooMuchToForesee, EventsGone, RangeInvalid.
     """
     with trials():
-        backfill = Backfill.objects.select_for_update().filter(id=backfill_id).first()
+        backfill = _taken(backfill_id)
         if backfill is None:
             raise BackfillUnknown("There is no such backfill.")
         if backfill.status != Backfill.Status.OPEN:
@@ -76,6 +89,17 @@ def foresee(
         return [_foresee(backfill, each, now=now) for each in chosen]
 
 
+def _taken(backfill_id: int) -> Backfill | None:
+    found = Backfill.objects.filter(id=backfill_id)
+    try:
+        with transaction.atomic():
+            return found.select_for_update(nowait=True).first()
+    except OperationalError as error:
+        raise BackfillBusy(
+            "It is being supplied, closed or previewed at this moment: try again."
+        ) from error
+
+
 def _foresee(backfill: Backfill, customer_id: int, *, now: datetime) -> Foreseen:
     with tried_out(customer_id):
         meters = list(meters_touched(backfill, customer_id=customer_id))
@@ -85,6 +109,12 @@ def _foresee(backfill: Backfill, customer_id: int, *, now: datetime) -> Foreseen
         for piece in (void_piece, take_piece):
             while done := piece(backfill, customer_id, now=now, limit=PIECE):
                 events += done
+                if events > EVENTS_MAX:
+                    raise TooMuchToForesee(
+                        f"Of one customer it has more than {EVENTS_MAX:,} events: supply them in "
+                        "several backfills, or close it and revert it if its effect is not what it "
+                        "should be."
+                    )
         after = _next_invoice(customer_id)
         return Foreseen(
             customer_id=customer_id,

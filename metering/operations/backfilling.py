@@ -6,7 +6,7 @@ Nothing counts before a backfill is closed. Then workers apply it piece by piece
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,11 +18,11 @@ from django.db.models import Exists, OuterRef
 from accounts.domain import ids
 from accounts.models import Customer
 from accounts.operations.auditing import audit
-from metering.domain.counting import event_key, fingerprint, usage_of
+from metering.domain.counting import event_key, event_origin, fingerprint, usage_of
 from metering.domain.meters import MeterTerms, QuantityInvalid
 from metering.domain.prices import PriceUnknown
 from metering.domain.shapes.tokens import with_our_names
-from metering.models import Backfill, Correction, StagedEvent, UsageEvent
+from metering.models import Backfill, Correction, EventOrigin, StagedEvent, UsageEvent
 from metering.operations.repaying import REASON_MAX
 from metering.queries.meters import terms_since
 from metering.queries.retention import gone_before
@@ -145,7 +145,20 @@ def supply(backfill_id: int, *, events: Sequence[Supplied]) -> Taken:
         said = "The id was supplied before with another body."
         rejected += [Refused(index, rows[index].external_id, "id_reused", said) for index in reused]
         StagedEvent.objects.bulk_create(fresh, batch_size=1_000)
+        _keep_origins(backfill.event_type, {each.customer_id for each in fresh})
     return Taken(len(fresh), repeats, sorted(rejected, key=lambda each: each.index))
+
+
+def _keep_origins(event_type: str, customer_ids: Iterable[int]) -> None:
+    """Write down beforehand where these customers' events come from.
+
+    A preview writes it too, uncommitted, and whoever needs the same row meanwhile would wait.
+    """
+    id_ = event_origin(event_type, None, None)
+    EventOrigin.objects.bulk_create(
+        [EventOrigin(customer_id=each, id=id_, type=event_type) for each in sorted(customer_ids)],
+        ignore_conflicts=True,
+    )
 
 
 def close(backfill_id: int, *, actor: str, now: datetime) -> Backfill:

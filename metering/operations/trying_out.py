@@ -23,6 +23,7 @@ COPIED = (
     "metering_rollupmember",
     "metering_rollupday",
     "metering_rollupmonth",
+    "metering_rollupreach",  # of the copied days and months: the real one goes on
     "metering_usagebatch",
 )
 

@@ -24,6 +24,9 @@ WITH balances AS (
 ), months AS (
     INSERT INTO trial_metering_rollupmonth
     SELECT * FROM metering_rollupmonth WHERE customer_id = %(customer_id)s
+), reach AS (
+    INSERT INTO trial_metering_rollupreach
+    SELECT * FROM metering_rollupreach WHERE slot = (%(customer_id)s & 63)
 ), batches AS (
     INSERT INTO trial_metering_usagebatch (id, created_at, customers, deltas)
     SELECT -id, created_at, customers, deltas

@@ -40,7 +40,7 @@ ROUNDS = 100 if hypothesis.settings().max_examples >= 1_000 else 6
 CALLERS, CALLS = 12, 800 if ROUNDS == 100 else 180
 DAYS = 80  # until now, of which usage is: three calendar months at least
 PATIENCE_S = 60.0
-pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 20 * ROUNDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(120 + 60 * ROUNDS)]
 
 
 @pytest.fixture

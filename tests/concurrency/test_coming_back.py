@@ -27,7 +27,10 @@ _attempts: list[str] = []  # how each attempt to connect ended, in their order
 
 
 class Noting(Store):
-    """Notes each attempt to connect."""
+    """Notes each attempt to connect; a statement may take long, after which it would be another."""
+
+    def __init__(self, dsn: str, *, statement_timeout_ms: int) -> None:
+        super().__init__(dsn, statement_timeout_ms=max(statement_timeout_ms, 30_000))
 
     def twin(self) -> Store:
         return Noting(self._dsn, statement_timeout_ms=self._timeout_ms)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from accounts.models import CustomerVersion
 from billing.models import Subscription
 from billing.operations import foreseeing
-from billing.operations.foreseeing import foresee
+from billing.operations.foreseeing import BackfillBusy, TooMuchToForesee, foresee
 from billing.queries.invoices import invoice_preview
 from metering.models import Backfill, Balance, Correction, Meter, StagedEvent, UsageEvent
 from metering.operations.applying import apply_backfills
@@ -163,7 +165,7 @@ def test_more_events_than_a_call_supplies_in_the_memory_of_a_piece(
 ) -> None:
     made = filled(subscription, meter, 6)
     peaks = []
-    for first in (0, 3_000):
+    for first in (0, 2_000):
         events = [
             Supplied(
                 subscription.customer_id,
@@ -172,7 +174,7 @@ def test_more_events_than_a_call_supplies_in_the_memory_of_a_piece(
                 START + timedelta(minutes=number),
                 {"tokens": 1},
             )
-            for number in range(first, first + 3_000)
+            for number in range(first, first + 2_000)
         ]
         supply(made.id, events=events)
         tracemalloc.start()
@@ -181,8 +183,44 @@ def test_more_events_than_a_call_supplies_in_the_memory_of_a_piece(
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-    assert (found.events, found.usage[0].after) == (6_001, 7_500)
+    assert (found.events, found.usage[0].after) == (4_001, 5_500)
     assert peaks[1] < peaks[0] + 1_000_000, peaks
+
+
+def test_more_of_a_customer_than_its_calls_can_wait_for(
+    subscription: Subscription, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreseeing, "EVENTS_MAX", 2)
+    assert len(foresee(of_many(meter, customers=3).id, now=NOW)) == 3  # one of each
+    made = filled(subscription, meter, 6, 7, 8)
+    before = state(subscription)
+    with pytest.raises(TooMuchToForesee, match="more than 2 events"):
+        foresee(made.id, now=NOW)
+    assert state(subscription) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_somebody_elses_preview() -> None:
+    made = of_many(make_meter(), customers=1)
+    refused: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            foresee(made.id, now=NOW)
+        except BackfillBusy as error:
+            refused.append(error)
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        Backfill.objects.select_for_update().get(id=made.id)
+        other = threading.Thread(target=look)
+        other.start()
+        other.join(60)
+    assert [str(each) for each in refused] == [
+        "It is being supplied, closed or previewed at this moment: try again."
+    ]
+    assert len(foresee(made.id, now=NOW)) == 1
 
 
 def test_the_backfill_is_left_alone_where_it_cannot_be_foreseen(

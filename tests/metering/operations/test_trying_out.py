@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from accounts.models import Customer, CustomerVersion
-from metering.models import Balance, Grant, Meter, Rollup, UsageBatch, UsageEvent
+from metering.models import (
+    Balance,
+    EventOrigin,
+    Grant,
+    Meter,
+    Rollup,
+    RollupReach,
+    UsageBatch,
+    UsageEvent,
+)
 from metering.operations.applying import apply_piece
-from metering.operations.backfilling import supply
+from metering.operations.backfilling import close, supply
 from metering.operations.rolling_up import roll_up
 from metering.operations.trying_out import COPIED, trials, tried_out
-from tests.factories.backfills import START, backfill, event
+from metering.queries.usage import usage_total
+from tests.factories.backfills import BY, START, applied, backfill, event
 from tests.factories.counted import books_of, happen
 from tests.factories.metering import NOW, make_customer, make_entitlement, make_meter
 from tests.metering.gate.conftest import World, gate, world  # noqa: F401  (fixtures)
@@ -57,6 +68,41 @@ def test_one_after_the_other_and_nothing_is_left(customer: Customer, meter: Mete
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_class WHERE relpersistence = 't'")
         assert cursor.fetchone() == (0,)
+
+
+def test_days_that_are_made_meanwhile_are_looked_for_where_they_are(
+    customer: Customer, meter: Meter
+) -> None:
+    happen(customer, meter, at=START, tokens=5)
+    roll_up(limit=10)
+    slot, _ = RollupReach.objects.update_or_create(
+        slot=customer.id % 64, defaults={"days_to": START - timedelta(days=9)}
+    )
+    span = {"start_at": START - timedelta(days=2), "end_at": START + timedelta(days=2)}
+    with trials(), tried_out(customer.id):
+        assert usage_total(customer.id, meter_id=meter.id, **span) == 5
+        with connection.cursor() as cursor:  # as the worker does, in whose days there is the usage
+            cursor.execute(
+                "UPDATE public.metering_rollupreach SET days_to = %s WHERE slot = %s",
+                [START + timedelta(days=3), slot.slot],
+            )
+        assert usage_total(customer.id, meter_id=meter.id, **span) == 5
+
+
+def test_where_events_come_from_is_written_before_a_preview_writes_it(
+    customer: Customer, meter: Meter
+) -> None:
+    made = backfill(customer, meter)
+    supply(made.id, events=[event(customer, 1)])
+    kept = EventOrigin.objects.filter(customer=customer)
+    assert [(each.type, each.gateway_id, each.api_key_id) for each in kept] == [
+        (meter.event_type, None, None)
+    ]
+    before = set(kept.values_list("id", flat=True))
+    close(made.id, **BY)
+    assert applied() == 1
+    assert UsageEvent.objects.filter(customer=customer).count() == 1
+    assert set(kept.values_list("id", flat=True)) == before  # the one that the event needs
 
 
 def test_what_goes_wrong_is_undone(customer: Customer, meter: Meter) -> None:
