@@ -74,16 +74,18 @@ def _names(names: Iterable[str]) -> dict[str, None]:
 
 
 def _pick(item: Item, tree: Tree) -> dict[str, Any]:
-    """The members that the tree names, as far as they are what it says."""
+    """The members that the tree names. What is no object where one is read is as if it were not
+    there: of a text in its place nobody knows what is in it.
+    """
     found: dict[str, Any] = {}
     for name, inner in tree.items():
         if name not in item:
             continue
         value = item[name]
-        if inner is not None and isinstance(value, Mapping):
-            found[name] = _pick(value, inner)
-        else:
+        if inner is None:
             found[name] = _plain(value)
+        elif isinstance(value, Mapping):
+            found[name] = _pick(value, inner)
     return found
 
 
@@ -158,7 +160,7 @@ def _of_access_log(item: Item, options: Options) -> tuple[dict[str, Any], str]:
     line = access_log.unwrapped(item)
     who = access_log.CUSTOMER if options.customer is None else (options.customer,)
     own = _names((*access_log.ID, *access_log.HOLD, *access_log.TIME, *who))
-    left = _pick(line, {**own, **_REQUEST, "request": _REQUEST})
+    left = _pick(line, {**own, **_REQUEST}) | _pick(line, {"request": _REQUEST})
     parts: list[tuple[Item, Any]] = [(line, left), (part(line, "request"), left.get("request"))]
     for there, kept in parts:
         for name in access_log.PATH:
@@ -170,6 +172,7 @@ def _of_access_log(item: Item, options: Options) -> tuple[dict[str, Any], str]:
         if "properties" in there:
             more = _names(part(there, "properties"))
             kept.update(_pick(there, {"properties": more}))
+            kept.setdefault("properties", {})  # the line's come before the request's
     if not first_text(line, *access_log.ID):
         with contextlib.suppress(ShapeInvalid):
             left["id"] = access_log.told_apart(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
@@ -59,6 +61,56 @@ def test_any_object_at_all_is_no_surprise(shape: str, item: dict[str, Any]) -> N
     assert outcome(shape, left.item, NONE) == outcome(shape, item, NONE)
 
 
+# Where an object is read, by shape: what loggers write there as text is of any content.
+OBJECTS: dict[str, list[tuple[str, ...]]] = {
+    "litellm": [
+        ("metadata",),
+        ("error_information",),
+        ("metadata", "user_api_key_auth_metadata"),
+        ("metadata", "usage_object"),
+        ("metadata", "usage_object", "prompt_tokens_details"),
+        ("metadata", "usage_object", "completion_tokens_details"),
+        ("metadata", "usage_object", "prompt_tokens_details", "cached_tokens_details"),
+    ],
+    "access-log": [
+        ("request",), ("properties",), ("resp_headers",), ("request", "properties"),
+        ("request", "resp_headers"),
+    ],
+}  # fmt: skip
+texts = st.sampled_from(
+    ["GET /a?token=secret HTTP/1.1", json.dumps({"prompt": "a secret"}), ["a secret"], "", []]
+)
+
+
+@pytest.mark.parametrize("shape", OBJECTS)
+@given(st.data())
+def test_a_text_in_the_place_of_an_object_is_not_kept(shape: str, data: st.DataObject) -> None:
+    item = copy.deepcopy(data.draw(st.sampled_from(ITEMS[shape])))
+    for name in ("messages", "response"):
+        item.pop(name, None)
+    for way in data.draw(st.lists(st.sampled_from(OBJECTS[shape]), min_size=1, max_size=3)):
+        inner = item
+        for name in way[:-1]:
+            if not isinstance(inner.get(name), dict):
+                inner[name] = {}
+            inner = inner[name]
+        inner[way[-1]] = data.draw(texts)
+    left = remains(shape, item, NONE)
+    assert "secret" not in str(left.item)
+    assert outcome(shape, left.item, NONE) == outcome(shape, item, NONE)
+    again = remains(shape, left.item, NONE)
+    assert (again.item, again.subject) == (left.item, left.subject)
+
+
+def test_a_text_that_names_the_customer_is_read_where_it_is_asked_for() -> None:
+    for name in ("request", "properties"):
+        options = Options(customer=name)
+        item = samples.NGINX | {name: "acme"}
+        left = remains("access-log", item, options)
+        assert left.subject == "acme"
+        assert outcome("access-log", left.item, options) == outcome("access-log", item, options)
+
+
 def test_nobodys_secret_is_kept() -> None:
     nginx = samples.NGINX | {"request_uri": "/a?token=secret", "http_authorization": "secret"}
     caddy = samples.CADDY
@@ -111,7 +163,7 @@ def test_a_line_keeps_its_own_properties_and_what_its_duration_is_of() -> None:
     }
     left = remains("access-log", line, NONE).item
     assert left["properties"] == {"tenant": "t1", "deep": ["…"]}
-    assert (left["resp_headers"], left["request"]["properties"]) == ({}, "none")
+    assert (left["resp_headers"], left["request"]["properties"]) == ({}, {})
     assert outcome("access-log", left, NONE) == outcome("access-log", line, NONE)
     nowhen = {"customer": "acme"}
     assert remains("access-log", nowhen, NONE).item == nowhen
