@@ -104,6 +104,22 @@ def test_usage_of_keys_that_are_not_good_is_kept_without_them(
     assert world.balance(world.calls) == (3, 0)
 
 
+def test_no_key_is_kept_wherever_in_the_subject_it_is(world: World, keeping: GateProcess) -> None:
+    keys = (f"Bearer {UNISSUED}", f"Bearer {UNISSUED}Z", "fb_op_abc123", "fb_gw_abc123")
+    for _ in range(2):
+        got = post(keeping, *(event("1", subject=subject) for subject in keys))
+        assert places(got) == [0, 1, 2, 3]
+    item = {k: v for k, v in samples.APIPARK.items() if k != "request_id"}
+    foreign = item | {"application": keys[0]}
+    assert places(keeping.send("POST", "/api/v1/ingest/apipark", foreign)) == [0]
+    kept = QuarantinedEvent.objects.order_by("id")
+    assert sorted(kept.values_list("subject", flat=True)) == sorted(
+        ["Bearer fb_key_…"] * 3 + ["fb_op_…", "fb_gw_…"]  # two texts are still two events
+    )
+    assert sorted(kept.values_list("times", flat=True)) == [1, 2, 2, 2, 2]
+    assert UNISSUED not in str(list(kept.values()))
+
+
 WHO = ("user_api_key_team_id", "user_api_key_end_user_id")
 NOBODY = {k: v for k, v in samples.LITELLM["metadata"].items() if k not in WHO}
 BAD: dict[str, dict[str, Any]] = {
