@@ -33,12 +33,19 @@ class Migration(migrations.Migration):
     operations: ClassVar = [
         migrations.AddField("quarantinedevent", "closed_at", models.DateTimeField(null=True)),
         migrations.AddField("quarantinedevent", "event_id", models.UUIDField(null=True)),
-        migrations.AddField("quarantinedevent", "options", models.JSONField(default=dict)),
         migrations.AddField(
-            "quarantinedevent", "shape", models.CharField(blank=True, default="", max_length=20),
-            preserve_default=False,
+            "quarantinedevent",
+            "options",
+            models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict),
         ),
-        migrations.AddField("quarantinedevent", "size", models.IntegerField(default=0)),
+        migrations.AddField(
+            "quarantinedevent",
+            "shape",
+            models.CharField(blank=True, db_default="", default="", max_length=20),
+        ),
+        migrations.AddField(
+            "quarantinedevent", "size", models.IntegerField(db_default=0, default=0)
+        ),
         migrations.AddField(
             "quarantinedevent",
             "state",
@@ -48,6 +55,7 @@ class Migration(migrations.Migration):
                     ("counted", "Counted"),
                     ("duplicate", "Counted before"),
                 ],
+                db_default="waiting",
                 default="waiting",
                 max_length=9,
             ),

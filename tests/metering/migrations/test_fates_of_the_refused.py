@@ -1,8 +1,9 @@
-"""Migration 0018: what waits learns its event's key and its size; back, what went is dropped."""
+"""Migration 0021: what waits learns its event's key and its size; back, what went is dropped."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from uuid import UUID
 
 import pytest
 from django.apps import apps
@@ -15,6 +16,13 @@ from tests.factories.quarantine import quarantined
 
 MIGRATION = import_module("metering.migrations.0021_fates_of_the_refused")
 pytestmark = pytest.mark.django_db
+BEFORE = """
+INSERT INTO metering_quarantinedevent (
+    digest, customer_id, subject, source, external_id, type, occurred_at, properties, code,
+    detail, gateway_id, first_at, last_at, times)
+VALUES (%s, NULL, 'later', 'app', 'x', 'new.thing', NULL, '{}', 'meter_unknown', 'No meter.', NULL,
+        now(), now(), 1)
+"""
 
 
 def test_what_waits_learns_under_which_key_it_is_counted() -> None:
@@ -35,3 +43,10 @@ def test_back_it_has_no_room_for_what_went_and_what_was_not_translated() -> None
     quarantined(3, shape="lago")
     MIGRATION.forget_what_went(apps, None)
     assert list(QuarantinedEvent.objects.values_list("id", flat=True)) == [waits.id]
+
+
+def test_a_gate_of_the_version_before_goes_on_keeping_what_it_refuses() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(BEFORE, [UUID(int=1)])
+    row = QuarantinedEvent.objects.get()
+    assert (row.state, row.shape, row.options, row.size) == ("waiting", "", {}, 0)
