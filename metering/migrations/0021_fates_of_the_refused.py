@@ -1,26 +1,8 @@
 """The quarantine keeps what could not be translated, and for a while what it gave back."""
 
-import hashlib
-import uuid
 from typing import Any, ClassVar
 
 from django.db import migrations, models
-
-SIZES = """
-UPDATE metering_quarantinedevent
-   SET size = octet_length(properties::text) + 200
-              + octet_length(concat(subject, source, external_id, type, detail));
-"""
-
-
-def name_events(apps: Any, schema_editor: Any) -> None:  # noqa: ARG001
-    """Say of what waits under which key it is counted: a digest that only Python can make."""
-    rows = apps.get_model("metering", "QuarantinedEvent").objects
-    for number, source, external_id in rows.values_list("id", "source", "external_id").iterator():
-        text = f"{source}\x1f{external_id}".encode("utf-8", "surrogatepass")
-        key = uuid.UUID(bytes=hashlib.blake2b(text, digest_size=16).digest())
-        rows.filter(id=number).update(event_id=key)
-
 
 def forget_what_went(apps: Any, schema_editor: Any) -> None:  # noqa: ARG001
     """Drop what the table had no room for before."""
@@ -90,6 +72,5 @@ class Migration(migrations.Migration):
                 name="quarantined_event_waits_or_went_somewhere",
             ),
         ),
-        migrations.RunPython(name_events, forget_what_went),
-        migrations.RunSQL(SIZES, migrations.RunSQL.noop),
+        migrations.RunPython(migrations.RunPython.noop, forget_what_went),
     ]

@@ -74,7 +74,13 @@ class QuarantinedEvent(models.Model):
                 name="quarantined_event_waits_or_went_somewhere",
             )
         ]
-        indexes = [models.Index(fields=["event_id"], name="quarantined_by_event")]
+        indexes = [
+            models.Index(fields=["event_id"], name="quarantined_by_event"),
+            # How much waits, for each request with a refused item: from the index alone.
+            models.Index(
+                fields=["code", "size"], condition=Q(state="waiting"), name="quarantined_waiting"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.source} {self.external_id}: {self.code}"

@@ -1,4 +1,4 @@
-"""Migration 0021: what waits learns its event's key and its size; back, what went is dropped."""
+"""Migrations 0021, 0022: what waits learns its event's key and size; back, what went is dropped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.factories.metering import NOW, make_customer
 from tests.factories.quarantine import quarantined
 
 MIGRATION = import_module("metering.migrations.0021_fates_of_the_refused")
+MEASURED = import_module("metering.migrations.0022_what_waits_is_measured")
 pytestmark = pytest.mark.django_db
 BEFORE = """
 INSERT INTO metering_quarantinedevent (
@@ -27,14 +28,30 @@ VALUES (%s, NULL, 'later', 'app', 'x', 'new.thing', NULL, '{}', 'meter_unknown',
 
 def test_what_waits_learns_under_which_key_it_is_counted() -> None:
     row = quarantined(source="ä", external_id="x", event_id=None, size=0)
-    MIGRATION.name_events(apps, None)
-    with connection.cursor() as cursor:
-        cursor.execute(MIGRATION.SIZES)
+    MEASURED.measure(apps, None)
     row.refresh_from_db()
     assert row.event_id == event_key("ä", "x")
     assert row.size == 200 + len('{"model": "m-1", "tokens": 5}' + "later" + "ä_" + "x") + len(
         "new.thing" + "No meter counts it."
     )
+
+
+def test_it_goes_piece_by_piece_and_goes_on_where_it_was_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MEASURED, "PIECE", 2)
+    done = quarantined(1, size=7)
+    went = quarantined(2, digest=None, state="counted", customer=make_customer(), closed_at=NOW)
+    QuarantinedEvent.objects.filter(id=went.id).update(size=0)
+    rows = [quarantined(number, event_id=None, size=0) for number in range(3, 8)]
+    named = quarantined(8, size=0)  # by a run that was cut off
+    for _ in range(2):
+        MEASURED.measure(apps, None)
+        kept = QuarantinedEvent.objects.in_bulk()
+        assert (kept[done.id].size, kept[went.id].size) == (7, 0)
+        for row in (*rows, named):
+            assert kept[row.id].event_id == event_key(row.source, row.external_id)
+            assert kept[row.id].size > 200
 
 
 def test_back_it_has_no_room_for_what_went_and_what_was_not_translated() -> None:
