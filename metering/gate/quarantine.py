@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import psycopg
 
 from accounts.domain import ids
 from accounts.domain.keys import KeyKind, digest_of
-from metering.domain.refusals import is_kept
+from metering.domain.refusals import CHOSEN_ONLY, is_kept
 from metering.domain.shapes.reading import Options
 from metering.domain.shapes.remains import remains, without_keys
 from metering.gate import answers, metrics
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 ITEM_BYTES: Final = 65_536  # what one event's properties may have to be kept
 _LOCK: Final = 0x6661_7265_0001  # one writer at a time, so that the limit is one
 _DETAIL_MAX: Final = 500
+_BREATH: Final = 100  # rows made at a stretch: some milliseconds
 Row = dict[str, Any]
 
 
@@ -44,6 +45,14 @@ class Refused:
     item: EventBody | bytes
     problem: Problem
     foreign: Foreign | None = None
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What is known of the rows of a request: a fault may come after some are written."""
+
+    kept: dict[str, int] = field(default_factory=dict)  # digest -> number
+    lost: list[str] = field(default_factory=list)  # why, of each that is not kept
 
 
 class Quarantine:
@@ -72,50 +81,62 @@ class Quarantine:
         """
         rows: dict[str, Row] = {}
         digests: dict[int, str] = {}
-        for each in refused:
+        for done, each in enumerate(refused, 1):
             row = _row(each)
             if row is not None:
                 rows[row["digest"]] = row
                 digests[each.place] = row["digest"]
+            if done % _BREATH == 0:
+                await asyncio.sleep(0)  # other callers are not to wait for a large batch
         if not rows:
             return {}
-        kept: dict[str, int] = {}
+        outcome = _Outcome()
         try:
             # The time runs while others have the turn, too: an answer waits for this.
             async with asyncio.timeout(2 * self._timeout_ms / 1_000), self._turn:
-                kept |= await self._whole(list(rows.values()), gateway_id=gateway_id)
+                await self._whole(list(rows.values()), outcome, gateway_id=gateway_id)
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("refused events were not quarantined: %s", error)
-            metrics.UNQUARANTINED.labels("fault").inc(len(rows))
-        metrics.QUARANTINED.inc(len(kept))
+            outcome.lost += ["fault"] * (len(rows) - len(outcome.kept) - len(outcome.lost))
+        metrics.QUARANTINED.inc(len(outcome.kept))
+        for why in outcome.lost:
+            metrics.UNQUARANTINED.labels(why).inc()
         return {
-            place: ids.encode("qua", kept[digest])
+            place: ids.encode("qua", outcome.kept[digest])
             for place, digest in digests.items()
-            if digest in kept
+            if digest in outcome.kept
         }
 
-    async def _whole(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
+    async def _whole(
+        self, rows: Sequence[Row], outcome: _Outcome, *, gateway_id: int | None
+    ) -> None:
         """Keep rows; where that ends by an error, end the connection: its state is not known."""
         try:
-            return await self._split(rows, gateway_id=gateway_id)
+            await self._split(rows, outcome, gateway_id=gateway_id)
         except BaseException:
             await self.close()
             raise
 
-    async def _split(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
+    async def _split(
+        self, rows: Sequence[Row], outcome: _Outcome, *, gateway_id: int | None
+    ) -> None:
         """Keep rows, without those that the database refuses even here."""
         try:
-            return await self._write(rows, gateway_id=gateway_id)
+            await self._write(rows, outcome, gateway_id=gateway_id)
         except (psycopg.DataError, psycopg.IntegrityError, RecursionError) as error:
             if len(rows) == 1:
                 log.warning("a refused event cannot be quarantined: %s", error)
-                metrics.UNQUARANTINED.labels("fault").inc()
-                return {}
+                outcome.lost.append("fault")
+                return
+        else:
+            return
         middle = len(rows) // 2
-        kept = await self._split(rows[:middle], gateway_id=gateway_id)
-        return kept | await self._split(rows[middle:], gateway_id=gateway_id)
+        await self._split(rows[:middle], outcome, gateway_id=gateway_id)
+        await self._split(rows[middle:], outcome, gateway_id=gateway_id)
 
-    async def _write(self, rows: Sequence[Row], *, gateway_id: int | None) -> dict[str, int]:
+    async def _write(
+        self, rows: Sequence[Row], outcome: _Outcome, *, gateway_id: int | None
+    ) -> None:
         if self._connection is None or self._connection.closed:
             options = f"-c statement_timeout={self._timeout_ms} -c timezone=UTC"
             self._connection = await psycopg.AsyncConnection.connect(
@@ -129,6 +150,7 @@ class Quarantine:
             "events": answers.encode(rows).decode(),
             "most_events": self._most_events,
             "most_bytes": self._most_bytes,
+            "for_a_person": sorted(CHOSEN_ONLY),
             "gateway_id": gateway_id,
             "now": datetime.now(UTC),
         }
@@ -136,10 +158,8 @@ class Quarantine:
             await cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             await cursor.execute(load("quarantine_events"), parameters)
             found = await cursor.fetchall()
-        for _, number, full in found:
-            if number is None:
-                metrics.UNQUARANTINED.labels(full).inc()
-        return {digest.hex: number for digest, number, _ in found if number is not None}
+        outcome.kept |= {digest.hex: number for digest, number, _ in found if number is not None}
+        outcome.lost += [full for _, number, full in found if number is None]
 
 
 def _row(each: Refused) -> Row | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -218,6 +219,72 @@ def test_many_at_once_from_one_process(world: World, keeping: GateProcess) -> No
     got = keeping.run(several())
     assert [places(each) for each in got] == [[0]] * 8
     assert json.dumps(sorted(QuarantinedEvent.objects.values_list("external_id", flat=True)))
+
+
+def test_a_fault_half_way_loses_only_what_is_not_written(world: World) -> None:
+    before = metric("unquarantined", why="fault")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE metering_quarantinedevent ADD CONSTRAINT poison CHECK (external_id <> '1')"
+        )
+
+    class CutOff(Quarantine):
+        async def _write(self, rows: Any, *rest: Any, **how: Any) -> Any:
+            if rows[0]["external_id"] == "3":
+                raise psycopg.OperationalError("cut off")
+            return await super()._write(rows, *rest, **how)
+
+    async def keep() -> dict[int, str]:
+        cut = CutOff(dsn(), most_events=5, most_bytes=1_000_000, statement_timeout_ms=5_000)
+        try:
+            return await cut.keep([refused(str(n)) for n in range(1, 5)], gateway_id=None)
+        finally:
+            await cut.close()
+
+    try:
+        kept = world.gate.run(keep())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE metering_quarantinedevent DROP CONSTRAINT poison")
+    row = QuarantinedEvent.objects.get()
+    assert kept == {2: row.public_id}
+    assert metric("unquarantined", why="fault") == before + 3
+
+
+def test_a_large_batch_lets_other_callers_have_the_loop(world: World) -> None:
+    async def keep() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        lost = quarantine("host=/nonexistent dbname=x", timeout_ms=200)
+        many = [replace(refused("1"), problem=Problem("id_reused", ""))] * 1_000
+        counting = asyncio.create_task(count())
+        await lost.keep(many, gateway_id=None)
+        counting.cancel()
+        return turns
+
+    assert world.gate.run(keep()) >= 10
+
+
+def test_how_much_waits_is_read_from_an_index_alone(world: World) -> None:
+    """As the first part of quarantine_events.sql asks."""
+    ask = (
+        "SELECT count(*), sum(size), sum(size) FILTER (WHERE code = 'key_unknown')"
+        "  FROM metering_quarantinedevent WHERE state = 'waiting'"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+        try:
+            cursor.execute(f"EXPLAIN {ask}")
+            plan = str(cursor.fetchall())
+        finally:
+            cursor.execute("RESET enable_seqscan; RESET enable_bitmapscan")
+    assert "Index Only Scan using quarantined_waiting" in plan
 
 
 def test_who_waits_for_the_turn_waits_no_longer_than_for_the_table(world: World) -> None:
