@@ -3,7 +3,8 @@
 --      occurred_at, properties, shape, options, code, detail}]; key is the hexadecimal digest of an
 --      API key where the event named its customer by one, subject is empty then; customer is the
 --      number where it named it by its id; most_events and most_bytes: what may wait;
---      gateway_id bigint; now timestamptz.
+--      for_a_person text[]: codes of which half of either may wait, for anybody can bring about
+--      as many as he likes, and no run takes them away; gateway_id bigint; now timestamptz.
 -- Out: of each the digest, its number where it is kept, and else what was full: events or bytes.
 --      A repeat that no longer fits is not kept: the first one stays as it is.
 --      Nothing is kept, or told, of a customer that was erased.
@@ -20,8 +21,13 @@ WITH asked AS MATERIALIZED (
       LEFT JOIN accounts_customer AS named ON named.external_id = d.subject
            AND d.subject <> '' AND d.customer IS NULL
      WHERE c.erased_at IS NULL
-), there AS MATERIALIZED (
-    SELECT count(*) AS events, coalesce(sum(size), 0) AS bytes
+), there AS MATERIALIZED (  -- from quarantined_waiting alone
+    SELECT count(*) AS events, coalesce(sum(size), 0) AS bytes,
+           count(*) FILTER (WHERE code = ANY(%(for_a_person)s::text[])) AS chosen_events,
+           coalesce(sum(size) FILTER (WHERE code = ANY(%(for_a_person)s::text[])), 0)
+               AS chosen_bytes,
+           (%(most_events)s::bigint + 1) / 2 AS half_events,
+           (%(most_bytes)s::bigint + 1) / 2 AS half_bytes
       FROM metering_quarantinedevent
      WHERE state = 'waiting'
 ), growth AS MATERIALIZED (
@@ -38,10 +44,18 @@ WITH asked AS MATERIALIZED (
        AND (growth.bytes = 0 OR there.bytes + growth.bytes <= %(most_bytes)s::bigint)
     RETURNING q.digest, q.id
 ), fresh AS MATERIALIZED (
-    SELECT a.*, row_number() OVER (ORDER BY a.place) AS nth,
-           sum(a.size) OVER (ORDER BY a.place) AS so_far
+    SELECT a.*, a.code = ANY(%(for_a_person)s::text[]) AS chosen,
+           row_number() OVER alike AS nth_alike, sum(a.size) OVER alike AS so_far_alike
       FROM asked AS a
      WHERE NOT EXISTS (SELECT FROM metering_quarantinedevent AS q WHERE q.digest = a.digest)
+    WINDOW alike AS (PARTITION BY a.code = ANY(%(for_a_person)s::text[]) ORDER BY a.place)
+), fitting AS MATERIALIZED (
+    SELECT f.*, row_number() OVER (ORDER BY f.place) AS nth,
+           sum(f.size) OVER (ORDER BY f.place) AS so_far
+      FROM fresh AS f, there
+     WHERE NOT f.chosen
+        OR (f.nth_alike + there.chosen_events <= there.half_events
+            AND f.so_far_alike + there.chosen_bytes <= there.half_bytes)
 ), added AS (
     INSERT INTO metering_quarantinedevent (
         digest, state, customer_id, subject, source, external_id, event_id, type, occurred_at,
@@ -49,16 +63,19 @@ WITH asked AS MATERIALIZED (
     SELECT f.digest, 'waiting', f.customer_id, f.subject, f.source, f.external_id, f.event_id,
            f.type, f.occurred_at, f.properties, f.shape, f.options, f.size, f.code, f.detail,
            %(gateway_id)s::bigint, %(now)s::timestamptz, %(now)s::timestamptz, 1
-      FROM fresh AS f, there, growth
+      FROM fitting AS f, there, growth
      WHERE f.nth + there.events <= %(most_events)s::bigint
        AND f.so_far + there.bytes + growth.bytes <= %(most_bytes)s::bigint
     ON CONFLICT (digest) DO NOTHING
     RETURNING digest, id
 )
 SELECT a.digest, coalesce(known.id, added.id),
-       CASE WHEN f.nth + there.events > %(most_events)s::bigint THEN 'events' ELSE 'bytes' END
+       CASE WHEN coalesce(fits.nth + there.events > %(most_events)s::bigint,
+                          f.nth_alike + there.chosen_events > there.half_events)
+            THEN 'events' ELSE 'bytes' END
   FROM asked AS a
  CROSS JOIN there
   LEFT JOIN known ON known.digest = a.digest
   LEFT JOIN added ON added.digest = a.digest
   LEFT JOIN fresh AS f ON f.digest = a.digest
+  LEFT JOIN fitting AS fits ON fits.digest = a.digest

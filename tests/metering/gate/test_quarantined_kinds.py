@@ -193,6 +193,26 @@ def test_it_holds_no_more_bytes_than_it_may_and_says_so(world: World, keeping: G
     assert [b - a for a, b in zip(before, after, strict=True)] == [4, 1, 0]
 
 
+def test_what_waits_for_a_person_takes_half_of_the_room(world: World) -> None:
+    few = GateProcess(quarantine=5, quarantine_bytes=300_000)
+    few.key = world.gate.key
+    before = [metric("unquarantined", why=why) for why in ("bytes", "events")]
+    try:
+        made_up = [event(f"m{n}", subject=f"fb_key_{n}") for n in range(4)]
+        mixed = [*made_up, event("a"), event("b")]
+        assert places(post(few, *mixed)) == [0, 1, 2, 4, 5]
+        assert places(post(few, made_up[0], made_up[3])) == [0]
+        QuarantinedEvent.objects.all().delete()
+        large = {"n": "x" * 60_000}
+        made_up = [event(f"m{n}", subject=f"fb_key_{n}", data=large) for n in range(4)]
+        mixed = [*made_up, event("a", data=large), event("b", data=large)]
+        assert places(post(few, *mixed)) == [0, 1, 4, 5]
+    finally:
+        few.stop()
+    after = [metric("unquarantined", why=why) for why in ("bytes", "events")]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 3]
+
+
 def test_what_comes_again_while_it_is_tried_again_counts_once(
     world: World, keeping: GateProcess
 ) -> None:
