@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import Q
 
 from accounts.models import Customer
 from accounts.operations.auditing import audit
@@ -18,6 +20,7 @@ from metering.operations.admitting import Reported, admit, owner, read
 from metering.operations.rerolling import RangeInvalid
 from metering.queries.usage import EventsGone
 
+log = logging.getLogger(__name__)
 SUBJECT = "quarantine"
 WENT_MAX = 20_000  # events that were counted, and stay for their fates
 _WAITING = QuarantinedEvent.State.WAITING
@@ -95,10 +98,12 @@ def discard(*, event_ids: Sequence[int], actor: str, now: datetime) -> int:
 def forget_quarantined(*, now: datetime, kept: timedelta) -> int:
     """Delete what was first refused longer ago than that; returns how many rows there were.
 
-    The audit says how many of them had not been counted.
+    And what came of a customer while it was being erased. The audit says how many of them had not been counted.
     """
     with transaction.atomic():
-        old = QuarantinedEvent.objects.filter(first_at__lt=now - kept)
+        old = QuarantinedEvent.objects.filter(
+            Q(first_at__lt=now - kept) | Q(customer__erased_at__isnull=False)
+        )
         waited, _ = old.filter(state=_WAITING).delete()
         went, _ = old.delete()
         if waited:
@@ -136,7 +141,9 @@ def _redrive_one(
     except (EventsGone, RangeInvalid) as error:
         why = ("events_gone", str(error))
     except (DataError, IntegrityError) as error:
-        why = ("parameter_invalid", f"The database does not take it: {error}")
+        # What the database says of it may hold the whole row, which a detail is not to show.
+        log.warning("quarantined event %s: %s", number, str(error).partition("\n")[0])
+        why = ("internal_error", "The database does not take it.")
     waiting.update(code=why[0], detail=why[1][:500], last_at=now)
     return "refused"
 

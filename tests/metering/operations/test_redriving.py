@@ -222,7 +222,8 @@ def test_what_the_database_refuses_stays(customer: Customer, code: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION USING errcode = '{code}', message = 'no'; END $$"
+            f"$$ BEGIN RAISE EXCEPTION USING errcode = '{code}', message = 'no', "
+            "detail = 'Failing row contains (a secret)'; END $$"
         )
         cursor.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON metering_usagebatch "
@@ -231,7 +232,7 @@ def test_what_the_database_refuses_stays(customer: Customer, code: str) -> None:
     row = quarantined()
     assert redrive() == Redriven(refused=1)
     row.refresh_from_db()
-    assert row.code == "parameter_invalid"
+    assert (row.code, row.detail) == ("internal_error", "The database does not take it.")
     assert not UsageEvent.objects.exists()
     assert used(meter) == 0
 
@@ -279,6 +280,16 @@ def test_what_waited_too_long_is_forgotten() -> None:
     )
     assert redriving.forget_quarantined(now=NOW, kept=timedelta(0)) == 1
     assert AuditEntry.objects.count() == 1  # one that was counted is no loss
+
+
+def test_what_came_of_a_customer_while_it_was_erased_is_forgotten(customer: Customer) -> None:
+    quarantined(1, subject="", customer=customer)
+    quarantined(2, customer=customer, digest=None, state="counted", closed_at=NOW)
+    left = [quarantined(3, customer=make_customer()), quarantined(4)]
+    Customer.objects.filter(id=customer.id).update(erased_at=NOW)
+    assert redriving.forget_quarantined(now=NOW, kept=timedelta(days=30)) == 2
+    assert list(QuarantinedEvent.objects.order_by("id")) == left
+    assert AuditEntry.objects.get().changes == {"events": 1}
 
 
 def test_years_before_the_first_time_are_no_surprise(customer: Customer) -> None:
