@@ -17,7 +17,7 @@ from metering.domain.meters import QuantityInvalid
 from metering.domain.prices import PriceUnknown
 from metering.domain.refusals import StillRefused
 from metering.domain.shapes.reading import Options, ShapeInvalid
-from metering.domain.shapes.remains import TRANSLATORS, of_customer
+from metering.domain.shapes.remains import TRANSLATORS, of_customer, remains
 from metering.domain.shapes.tokens import with_our_names
 from metering.models import Hold, Meter, QuarantinedEvent, UsageEvent
 from metering.operations.expiring import give_back
@@ -80,7 +80,7 @@ def read(row: QuarantinedEvent, *, given: Customer | None) -> Reported:
             row.properties,
         )
     item, options = row.properties, Options(**row.options)
-    if given is not None and row.customer_id is None:
+    if given is not None and row.customer_id is None and _said(row) is None:
         item = of_customer(row.shape, item, given.public_id)
         options = Options(type=options.type)
     try:
@@ -95,13 +95,18 @@ def read(row: QuarantinedEvent, *, given: Customer | None) -> Reported:
     return Reported(row.source, told.id, told.type, told.subject, told.occurred_at, told.data)
 
 
+def _said(row: QuarantinedEvent) -> Customer | None:
+    """Whom the item itself names, where it is a customer by now."""
+    return customer_by_reference(remains(row.shape, row.properties, Options(**row.options)).subject)
+
+
 def owner(row: QuarantinedEvent, reported: Reported, *, given: Customer | None) -> Customer:
     """Whose event it is; `given` where it does not say so. Raises StillRefused."""
     found = row.customer if row.customer_id else customer_by_reference(reported.subject)
     if found is None and given is None:
         keyed = not row.subject and not row.shape
         raise StillRefused(
-            row.code if keyed else "customer_unknown",
+            "key_unknown" if keyed else "customer_unknown",
             "No customer has its key." if keyed else "There is no such customer.",
         )
     if found is not None and given is not None and found.id != given.id:

@@ -188,6 +188,43 @@ def test_what_could_not_be_translated_counts_once_it_is_known_whose_it_is(
 
 
 @pytest.mark.parametrize(
+    ("shape", "item"),
+    [
+        ("lago", samples.LAGO | {"timestamp": EARLIER.timestamp()}),
+        ("apipark", {"request_id": "r1", "status": "200", "application": "acme"}),
+        ("access-log", {"request_id": "r1", "status": "200", "customer": "acme"}),
+        ("litellm", {"litellm_call_id": "c1", "end_user": "acme"}),
+    ],
+)
+def test_what_names_its_customer_is_billed_to_no_other(shape: str, item: dict[str, Any]) -> None:
+    counted = make_meter(event_type="new.thing", aggregation="count")
+    acme, other = make_customer(external_id="acme"), make_customer()
+    make_entitlement(acme, counted)
+    make_entitlement(other, counted)
+    row = untranslated(shape, item, subject="acme")
+    assert redrive(event_ids=[row.id], customer=other) == Redriven(refused=1)
+    row.refresh_from_db()
+    assert (row.code, row.detail) == (
+        "parameter_missing",
+        f"It is of {acme.public_id}, and not of {other.public_id}: leave `customer` out.",
+    )
+    assert redrive(event_ids=[row.id], customer=acme) == Redriven(counted=1)
+    assert UsageEvent.objects.get().customer_id == acme.id
+
+
+def test_a_key_that_nobody_has_is_that_whatever_else_was_wrong(
+    customer: Customer, meter: Meter
+) -> None:
+    row = quarantined(subject="", code="key_unknown", type="old.thing")
+    assert redrive(event_ids=[row.id], customer=customer) == Redriven(refused=1)
+    row.refresh_from_db()
+    assert row.code == "meter_unknown"
+    assert redrive(event_ids=[row.id]) == Redriven(refused=1)
+    row.refresh_from_db()
+    assert (row.code, row.detail) == ("key_unknown", "No customer has its key.")
+
+
+@pytest.mark.parametrize(
     ("shape", "item", "detail"),
     [
         ("lago", samples.LAGO | {"transaction_id": "x" * 256}, "Its id is longer than 255."),
