@@ -183,7 +183,7 @@ CLOCKS_APART_S = _whole(
     300,
     "How far a process's clock may be from the database's. A gate whose clock is further off "
     "answers 503 unavailable, and /readyz says so.",
-    least=1,
+    least=10,
     most=43_200,
 )
 QUARANTINE_EVENTS = _whole(

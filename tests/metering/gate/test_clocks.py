@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from config import environment as env
 from metering.models import Denial, Hold, UsageEvent
 from metering.operations.rolling_up import roll_up
 from tests.metering.gate.books import broken
@@ -98,3 +99,11 @@ def test_the_log_says_it_once_and_again_when_it_is_mended(
     assert world.check(mode="consume", id="c1").status == 200
     said = [each.getMessage() for each in caplog.records if "clock" in each.getMessage()][-1]
     assert "agrees with the database's again" in said
+
+
+def test_what_a_call_takes_is_no_difference_of_clocks() -> None:
+    """The process's time is taken before it reads, the database's when it writes."""
+    name = env.CLOCKS_APART_S.name
+    assert env.CLOCKS_APART_S.read({name: "10"}) == 10
+    with pytest.raises(env.SettingInvalid):
+        env.CLOCKS_APART_S.read({name: "9"})
