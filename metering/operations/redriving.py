@@ -96,9 +96,10 @@ def discard(*, event_ids: Sequence[int], actor: str, now: datetime) -> int:
 
 
 def forget_quarantined(*, now: datetime, kept: timedelta) -> int:
-    """Delete what was first refused longer ago than that; returns how many rows there were.
+    """Delete what was first refused longer ago than that, and what erased customers still have.
 
-    And what came of a customer while it was being erased. The audit says how many of them had not been counted.
+    That came while they were erased. Returns how many rows there were; the audit says how many had
+    not been counted.
     """
     with transaction.atomic():
         old = QuarantinedEvent.objects.filter(
