@@ -36,7 +36,7 @@ WITH asked AS MATERIALIZED (
 ), known AS (
     UPDATE metering_quarantinedevent AS q
        SET code = a.code, detail = a.detail, last_at = %(now)s::timestamptz,
-           times = q.times + 1, type = a.type, occurred_at = a.occurred_at,
+           times = q.times + 1, event_id = a.event_id, type = a.type, occurred_at = a.occurred_at,
            properties = a.properties, size = a.size,
            customer_id = coalesce(a.customer_id, q.customer_id)
       FROM asked AS a, there, growth

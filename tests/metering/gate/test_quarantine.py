@@ -120,6 +120,17 @@ def test_a_repeat_lands_on_the_same_row(world: World, keeping: GateProcess) -> N
     assert QuarantinedEvent.objects.count() == 3
 
 
+def test_a_repeat_of_what_an_older_gate_kept_is_found_by_its_event(
+    world: World, keeping: GateProcess
+) -> None:
+    post(keeping, event("1"))
+    QuarantinedEvent.objects.update(event_id=None, size=0)  # which it does not say
+    post(keeping, event("1"))
+    row = QuarantinedEvent.objects.get()
+    assert (row.times, str(row.event_id)) == (2, str(event_key("app", "1")))
+    assert row.size > 200
+
+
 def test_it_holds_no_more_than_it_may_and_says_so(world: World, keeping: GateProcess) -> None:
     before = metric("unquarantined", why="events")
     got = post(keeping, *(event(f"e{n}") for n in range(MOST + 3)))
