@@ -41,6 +41,10 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = [("metering", "0021_fates_of_the_refused")]
     operations: ClassVar = [
         migrations.RunPython(measure, migrations.RunPython.noop),
+        # One that was cut off leaves an index behind that is not valid.
+        migrations.RunSQL(
+            "DROP INDEX CONCURRENTLY IF EXISTS quarantined_waiting", migrations.RunSQL.noop
+        ),
         AddIndexConcurrently(
             "quarantinedevent",
             models.Index(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from django.apps import apps
+from django.core.management import call_command
 from django.db import connection
 
 from metering.domain.counting import event_key
@@ -67,3 +68,18 @@ def test_a_gate_of_the_version_before_goes_on_keeping_what_it_refuses() -> None:
         cursor.execute(BEFORE, [UUID(int=1)])
     row = QuarantinedEvent.objects.get()
     assert (row.state, row.shape, row.options, row.size) == ("waiting", "", {}, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_index_that_was_left_half_made_is_made_anew() -> None:
+    call_command("migrate", "metering", "0021", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE INDEX quarantined_waiting ON metering_quarantinedevent (code)")
+            cursor.execute(BEFORE, [UUID(int=1)])
+    finally:
+        call_command("migrate", "metering", verbosity=0)
+    assert QuarantinedEvent.objects.get().size > 200
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_indexdef('quarantined_waiting'::regclass)")
+        assert "(code, size)" in cursor.fetchone()[0]
