@@ -139,7 +139,7 @@ class HoldState:
     closing_fingerprint: int | None = None
 
 
-class Counting(NamedTuple):
+class CountedIn(NamedTuple):
     """Where what is used of a meter counts, from one moment to before another."""
 
     start_at: datetime
@@ -180,7 +180,7 @@ class Account:
         default_factory=dict, compare=False
     )  # the window last asked for, by meter and unit: calls come in the order of time
 
-    counting: dict[int, Counting] = field(default_factory=dict, init=False, compare=False)
+    counting: dict[int, CountedIn] = field(default_factory=dict, init=False, compare=False)
     opened: int = field(default=0, compare=False)  # balances that are new since the copy was read
 
     def know_hold(self, key: str, hold: HoldState) -> None:
@@ -228,8 +228,8 @@ class Account:
         Remembered until a window is over, or a moment of another one comes.
         """
         found = self.counting.get(meter_id)
-        if found is not None and found[0] <= at < found[1]:
-            return found[2]
+        if found is not None and found.start_at <= at < found.end_at:
+            return found.balances
         rights = self.terms.get(meter_id)
         if not rights:
             return ()
@@ -240,7 +240,7 @@ class Account:
             if terms.counts(window)
         ]
         start_at, end_at = max(start for start, _ in windows), min(end for _, end in windows)
-        self.counting[meter_id] = Counting(start_at, end_at, balances)
+        self.counting[meter_id] = CountedIn(start_at, end_at, balances)
         return balances
 
     def without_holds(self) -> Account:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from metering.models import Denial
 from metering.operations.forgetting import DENIALS_KEPT, forget_denials
 from metering.operations.partitioning import make_partitions
 from tests.factories.metering import NOW, make_customer
 from tests.factories.threads import at_once
+from tests.metering.gate.client import dsn
 
 
 @pytest.mark.django_db
@@ -36,6 +40,28 @@ def test_partitions_made_by_two_at_once_are_made_once() -> None:
     with connection.cursor() as cursor:
         for name in first:
             cursor.execute(f"DROP TABLE {name}")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_call_waits_behind_partitions_that_wait_for_somebody() -> None:
+    now = datetime(2033, 5, 1, tzinfo=UTC)
+    with (
+        somebody_reads("metering_usageevent"),
+        pytest.raises(OperationalError, match="lock timeout"),
+    ):
+        make_partitions(now=now)
+    made = make_partitions(now=now)
+    with connection.cursor() as cursor:
+        for name in made:
+            cursor.execute(f"DROP TABLE {name}")
+
+
+@contextmanager
+def somebody_reads(table: str) -> Iterator[None]:
+    """A transaction of another connection that has looked at the table and is not over."""
+    with psycopg.connect(dsn()) as other:
+        other.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+        yield
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from metering.domain.shapes.reading import Options, ShapeInvalid
 from metering.domain.shapes.remains import TRANSLATORS, remains, without_keys
 from tests.metering.domain.shapes import samples
-from tests.metering.domain.shapes.test_shapes import anything
+from tests.metering.domain.shapes.hostile import altered, anything
 
 NONE = Options()
 ITEMS: dict[str, list[dict[str, Any]]] = {
@@ -36,16 +36,7 @@ def outcome(shape: str, item: dict[str, Any], options: Options) -> object:
 @pytest.mark.parametrize("shape", ITEMS)
 @given(st.data())
 def test_what_remains_translates_as_the_whole_did(shape: str, data: st.DataObject) -> None:
-    item = dict(data.draw(st.sampled_from(ITEMS[shape])))
-    for name in data.draw(st.lists(st.sampled_from(sorted(item)), max_size=4)):
-        if data.draw(st.booleans()):
-            item[name] = data.draw(anything)
-        else:
-            item.pop(name, None)
-    for name, value in list(item.items()):
-        if isinstance(value, dict) and value and data.draw(st.booleans()):
-            inner = data.draw(st.sampled_from(sorted(value)))
-            item[name] = value | {inner: data.draw(anything)}
+    item = data.draw(altered(ITEMS[shape]))
     who = st.sampled_from([None, "team", "end_user", "application", "request", "status"])
     options = Options(customer=data.draw(who))
     left = remains(shape, item, options)

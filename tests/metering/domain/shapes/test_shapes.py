@@ -15,6 +15,7 @@ from metering.domain.prices import TOKEN_CLASSES
 from metering.domain.shapes import access_log, apipark, lago, litellm
 from metering.domain.shapes.reading import Options, ShapeInvalid, Told
 from tests.metering.domain.shapes import samples
+from tests.metering.domain.shapes.hostile import altered, anything
 
 Translate = Callable[[Any, Options], Told | None]
 THEN = datetime(2026, 11, 22, 7, 42, 12, 925_000, tzinfo=UTC)
@@ -28,16 +29,6 @@ SHAPES: dict[str, tuple[Translate, list[dict[str, Any]]]] = {
         [samples.NGINX, samples.CADDY, samples.ENVOY, samples.TRAEFIK],
     ),
 }
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["-", "", "12", "1.5", "2026-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
-)  # fmt: skip
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
 
 
 def refused(translate: Translate, item: dict[str, Any], options: Options = NONE) -> ShapeInvalid:
@@ -50,16 +41,7 @@ def refused(translate: Translate, item: dict[str, Any], options: Options = NONE)
 @given(st.data())
 def test_whatever_an_item_holds_it_is_told_left_or_refused(shape: str, data: st.DataObject) -> None:
     translate, items = SHAPES[shape]
-    item = dict(data.draw(st.sampled_from(items)))
-    for name in data.draw(st.lists(st.sampled_from(sorted(item)), max_size=4)):
-        if data.draw(st.booleans()):
-            item[name] = data.draw(anything)
-        else:
-            item.pop(name, None)
-    for name, value in list(item.items()):
-        if isinstance(value, dict) and value and data.draw(st.booleans()):
-            inner = data.draw(st.sampled_from(sorted(value)))
-            item[name] = value | {inner: data.draw(anything)}
+    item = data.draw(altered(items))
     with contextlib.suppress(ShapeInvalid):
         told = translate(item, NONE)
         assert told == translate(dict(item), NONE)  # a repeat is the same event

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from metering.domain.shapes.reading import ShapeInvalid, Told
 from metering.domain.shapes.table import DEPTH_MAX, Layout, translate
-from tests.metering.domain.shapes.test_shapes import anything
+from tests.metering.domain.shapes.hostile import anything
 
 THEN = datetime(2026, 11, 22, 7, 42, 12, tzinfo=UTC)
 ROW: dict[str, Any] = {
