@@ -175,15 +175,15 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     for call in calls:
         call.waiter = waiter
     engine.submit(calls)
-    if len(calls) > 1 or not isinstance(calls[0], Check):
+    if not isinstance(calls[0], Check):
         await waiter.wait()
         return
     room, clock = engine.room, time.monotonic
-    room.enter(clock())
+    room.enter(clock(), len(calls))
     try:
         await waiter.wait()
     finally:
-        room.leave(clock())
+        room.leave(clock(), len(calls))
 
 
 def answer_of(call: Call, caller: Caller) -> Answer:

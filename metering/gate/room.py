@@ -1,9 +1,10 @@
 """How many calls are let in, so that each is answered soon; and how fast others are refused.
 
 By Little's law, calls that are inside wait for `inside / rate` on average. While more are inside
-than are answered within the wait that is allowed, the gate refuses what comes beyond that. A burst,
-or a database that stalls for a moment, is no overload: what is inside must stay too much for a
-quarter of a second of answers.
+than are answered within the wait that is allowed, the gate refuses what comes beyond that. A batch
+is as many calls as it has checks; where there is room for one it is let in whole. A burst, or a
+database that stalls for a moment, is no overload: what is inside must stay too much for a quarter
+of a second of answers.
 
 Refusing costs too. Of those that come faster than `REFUSALS` a second each waits for its refusal,
 for a second or two at most, so that callers that ask again at once leave the time for those let in.
@@ -41,19 +42,19 @@ class Room:
         """Whether who comes now would wait too long."""
         return self.inside >= self.limit
 
-    def enter(self, now: float) -> None:
-        """Let one in; it must leave."""
+    def enter(self, now: float, calls: int = 1) -> None:
+        """Let some in together; they must leave together."""
         if not self.inside:  # the time in which nobody was here says nothing of how fast we are
             self._left, self._looked_at = 0, now
             self._over_since = None
             if now - self._refused_at >= CALM_S:
                 self.limit = math.inf
-        self.inside += 1
+        self.inside += calls
 
-    def leave(self, now: float) -> None:
-        """One has its answer."""
-        self.inside -= 1
-        self._left += 1
+    def leave(self, now: float, calls: int = 1) -> None:
+        """These have their answers."""
+        self.inside -= calls
+        self._left += calls
         if now - self._looked_at >= LOOK_S:
             self._look(now)
 

@@ -1,11 +1,16 @@
-"""Ten times as many callers as the gate can answer, each asking again at once, for 30 seconds."""
+"""Ten times what the gate can answer, for 30 seconds: of callers, and of requests a second.
+
+Ten times the rate of single calls is more than a load on the same two cores can send, so the rate
+is of requests of 100 consumes each.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import statistics
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from config import environment
 from tests.benchmarks import measuring, writing
@@ -16,6 +21,19 @@ TITLE = "Overload"
 STORM_S, TIMES = 30.0, 10
 P99_FLOOR = 2.0
 _STEPS = (64, 96, 144, 216, 324, 486, 729, 1_093, 1_640)
+_ITEMS = 100
+_LINES = 400  # connections in the open loop: those of calls that wait, and some for the refused
+_SHARES = (
+    0.5,
+    0.6,
+    0.7,
+    0.75,
+    0.8,
+    0.85,
+    0.9,
+    0.95,
+    1.0,
+)  # of what 8 connections get, each asking again at once
 _REFUSED = "503"
 _WHAT = ("p99_ms", "requests")
 
@@ -37,18 +55,70 @@ def measure(chosen: argparse.Namespace, effort: Effort) -> str:
             mb_after = resident_mb(process_id)
             after = _play(_callers(most), replace(effort, seconds=1.0, warm_up_s=0.0), world)
             again = _play(_callers(most), effort, world)
+            by_rate = _by_rate(effort, world)
         told = writing.conditions(dsn, load_before=load_before, more=_conditions(effort))
+    nothing = noop.median("requests")
+    by_callers = _Storm(before, storm, after, again, mb_after - mb_before)
     return _text(
-        {
-            f"{most} callers, as many as are answered without a refusal": before,
-            f"{most * TIMES:,} callers for {STORM_S:g} s, each asking again at once": storm,
-            f"{most} callers, in the first second after that": after,
-            f"{most} callers, later": again,
-        },
-        nothing=noop.median("requests"),
-        grown_mb=mb_after - mb_before,
+        _tables(
+            by_callers,
+            (
+                f"{most} callers, as many as are answered without a refusal",
+                f"{most * TIMES:,} callers for {STORM_S:g} s, each asking again at once",
+                f"{most} callers, in the first second after that",
+                f"{most} callers, later",
+            ),
+            head=["Callers", "answered/s", "of nothing", "refused/s", "p50", "p99"],
+            nothing=nothing,
+        ),
+        _rate_tables(by_rate),
         told=told,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Storm:
+    """What was seen before, in, right after and some time after a storm."""
+
+    before: Result
+    storm: Result
+    after: Result
+    later: Result
+    grown_mb: float
+
+    @property
+    def rows(self) -> tuple[Result, ...]:
+        """In the order of time."""
+        return self.before, self.storm, self.after, self.later
+
+
+def _by_rate(effort: Effort, world: World) -> _Storm:
+    """The storm of requests that leave at planned times, whatever was answered."""
+    rate = _most_a_second(effort, world)
+    before = _play(_paced(rate), effort, world)
+    mb_before = resident_mb(world.process_id)
+    storm = _play(_paced(rate * TIMES), replace(effort, seconds=STORM_S), world)
+    grown = resident_mb(world.process_id) - mb_before
+    after = _play(_paced(rate), replace(effort, seconds=1.0, warm_up_s=0.0), world)
+    return _Storm(before, storm, after, _play(_paced(rate), effort, world), grown)
+
+
+def _paced(rate: float) -> Case:
+    title = f"{rate:,.0f} requests of {_ITEMS} consumes a second"
+    return Case("paced", title, CHECK, "consume", _ITEMS, connections=_LINES, rate=rate)
+
+
+def _most_a_second(effort: Effort, world: World) -> float:
+    """The highest of some rates at which nothing is refused, and nothing is left behind."""
+    asked = Case("rate", "as fast as 8 connections go", CHECK, "consume", _ITEMS, connections=8)
+    most = _play(asked, effort, world).median("requests")
+    below = most * _SHARES[0]
+    for share in _SHARES:
+        found = _play(_paced(most * share), effort, world)
+        if found.faults or found.median("requests") < 0.95 * most * share:
+            break
+        below = most * share
+    return below
 
 
 def _callers(count: int) -> Case:
@@ -74,58 +144,84 @@ def _conditions(effort: Effort) -> dict[str, str]:
         "Server": "one uvicorn process with uvloop and httptools, "
         f"FAREBOX_GATE_WAIT_MS={environment.GATE_WAIT_MS.default}",
         "Load": "one process; a connection a caller, closed loop: who is answered or refused "
-        "asks again at once, whatever Retry-After says",
+        "asks again at once, whatever Retry-After says; open loop where a rate is told, over "
+        f"{_LINES} connections",
         "Each row": f"one run of {effort.seconds:g} seconds where it does not say otherwise",
     }
 
 
-def _text(results: dict[str, Result], *, nothing: float, grown_mb: float, told: str) -> str:
-    head = ["Callers", "answered/s", "of nothing", "refused/s", "p50", "p99"]
-    rows = [_row(title, each, nothing=nothing) for title, each in results.items()]
-    before, storm, after, later = results.values()
-    around = [statistics.mean(each.median(what) for each in (before, later)) for what in _WHAT]
-    times, rate = (storm.median(w) / usual for w, usual in zip(_WHAT, around, strict=True))
-    beside = [
+def _text(by_callers: str, by_rate: str, *, told: str) -> str:
+    return f"""{by_callers}
+
+Each request is a consume. p50 and p99 are of those that were answered 200, from sending to the
+whole answer; the others were answered 503 `overloaded`. Ten times the callers is not ten times
+the rate: a load on the same two cores can neither send that nor read it. With {_ITEMS} consumes a
+request it can:
+
+{by_rate}
+
+An answer's time counts from when its request was planned to leave.
+
+{told}"""
+
+
+def _rate_tables(found: _Storm) -> str:
+    rate = found.before.case.rate
+    return _tables(
+        found,
+        (
+            f"{rate:,.0f} requests a second, none of them refused",
+            f"{rate * TIMES:,.0f} a second for {STORM_S:g} s",
+            f"{rate:,.0f} in the first second after that",
+            f"{rate:,.0f} later",
+        ),
+        head=[f"Requests of {_ITEMS} consumes", "answered/s", "refused/s", "p50", "p99"],
+        nothing=None,
+    )
+
+
+def _tables(found: _Storm, titles: Sequence[str], *, head: list[str], nothing: float | None) -> str:
+    rows = [
+        _row(title, each, nothing=nothing) for title, each in zip(titles, found.rows, strict=True)
+    ]
+    return f"{writing.table(head, rows)}\n\n{_beside(found)}"
+
+
+def _beside(found: _Storm) -> str:
+    usual = [
+        statistics.mean(each.median(what) for each in (found.before, found.later)) for what in _WHAT
+    ]
+    times, rate = (found.storm.median(w) / of for w, of in zip(_WHAT, usual, strict=True))
+    refused_after = found.after.faults.get(_REFUSED, 0)
+    rows = [
         [
             "p99 of the calls that were let in, times that before and later",
             f"{times:.1f}",
             f"{P99_FLOOR:g}",
             writing.judged(times, floor=P99_FLOOR, aim=None, fewer=True),
         ],
-        [
-            "answered a second in the storm, of the rate before and later",
-            f"{rate:.2f}",
-            "",
-            "",
-        ],
+        ["answered a second in the storm, of the rate before and later", f"{rate:.2f}", "", ""],
         [
             "refused in the first second after the storm",
-            f"{after.faults.get(_REFUSED, 0):,}",
+            f"{refused_after:,}",
             "0",
-            writing.judged(after.faults.get(_REFUSED, 0), floor=0, aim=None, fewer=True),
+            writing.judged(refused_after, floor=0, aim=None, fewer=True),
         ],
-        ["memory that the process grew by in the storm", f"{grown_mb:+.0f} MB", "", ""],
+        ["memory that the process grew by in the storm", f"{found.grown_mb:+.0f} MB", "", ""],
     ]
-    return f"""{writing.table(head, rows)}
-
-{writing.table(["Beside", "measured", "floor", ""], beside)}
-
-Each request is a consume. p50 and p99 are of those that were answered 200, from sending to the
-whole answer; the others were answered 503 `overloaded`. Ten times the callers is not ten times
-the rate: a machine of two cores can neither send that nor read it.
-
-{told}"""
+    return writing.table(["Beside", "measured", "floor", ""], rows)
 
 
-def _row(title: str, result: Result, *, nothing: float) -> list[str]:
+def _row(title: str, result: Result, *, nothing: float | None) -> list[str]:
     others = {name: count for name, count in result.faults.items() if name != _REFUSED}
     told = f"{title} (**{others}**)" if others else title
     (found,) = result.rounds
     span_s = found["span_s"]
+    of_nothing = [] if nothing is None else [f"{result.median('requests') / nothing:.2f}"]
     return [
         told,
         f"{result.median('requests'):,.0f}",
-        f"{result.median('requests') / nothing:.2f}" if nothing else "",
+        *of_nothing,
         f"{result.faults.get(_REFUSED, 0) / span_s:,.0f}",
         f"{result.median('p50_ms'):.1f} ms",
         f"{result.median('p99_ms'):.1f} ms",

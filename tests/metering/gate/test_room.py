@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pytest
+from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accounts.operations.versions import bump
 from metering.gate import room
 from metering.gate.room import LEAST, REFUSAL_S, REFUSALS, Room
 from tests.metering.gate.client import GateProcess
@@ -19,13 +22,18 @@ FLIGHT_S = 0.01  # answers come in batches, as the gate's do
 
 
 class Storm:
-    """Callers who ask again at once, and a gate that answers `rate` calls a second."""
+    """Callers who ask again at once, and a gate that answers `rate` calls a second.
 
-    def __init__(self, rate: float, callers: int) -> None:
+    A caller asks for `size` calls at a time.
+    """
+
+    def __init__(self, rate: float, callers: int, *, size: int = 1) -> None:
         self.room = Room(WAIT_S)
         self.now = 1_000.0
         self.per_flight = max(int(rate * FLIGHT_S), 1)
         self.callers = callers
+        self.size = size
+        self.done = 0  # calls of the oldest that are inside
         self.refused = 0
 
     def blow(self, span_s: float) -> None:
@@ -34,17 +42,19 @@ class Storm:
         while self.now < end:
             self.ask()
             self.now += FLIGHT_S
-            for _ in range(min(self.per_flight, self.room.inside)):
-                self.room.leave(self.now)
+            self.done += min(self.per_flight, self.room.inside - self.done)
+            for _ in range(self.done // self.size):
+                self.room.leave(self.now, self.size)
+            self.done %= self.size
 
     def ask(self) -> None:
         """Everybody who is not inside asks; who is refused asks again after the next flight."""
-        for _ in range(self.callers - self.room.inside):
+        for _ in range(self.callers - self.room.inside // self.size):
             if self.room.full:
                 self.room.refuse(self.now)
                 self.refused += 1
                 return
-            self.room.enter(self.now)
+            self.room.enter(self.now, self.size)
 
 
 @given(rate=st.floats(500, 20_000), times=st.floats(2, 20))
@@ -59,6 +69,23 @@ def test_in_a_storm_so_many_are_inside_as_are_answered_within_the_wait(
         storm.blow(FLIGHT_S)
         storm.ask()
         assert allowed * 0.9 <= storm.room.inside <= allowed * 1.1 + 1
+    assert storm.refused
+
+
+@given(rate=st.floats(2_000, 20_000), size=st.integers(2, 1_000), times=st.floats(2, 20))
+def test_batches_are_let_in_by_their_calls_and_each_of_them_whole(
+    rate: float, size: int, times: float
+) -> None:
+    allowed = max(rate * WAIT_S, LEAST)
+    callers = math.ceil(allowed / size * times) + 1
+    storm = Storm(rate, callers, size=size)
+    storm.blow(1 + 2 * callers * size / rate)  # until those let in at first are answered
+
+    for _ in range(50):
+        storm.blow(FLIGHT_S)
+        storm.ask()
+        # How fast answers come is seen by whole batches, so it is known less well.
+        assert size <= storm.room.inside < allowed * 1.2 + 2 * size
     assert storm.refused
 
 
@@ -198,3 +225,28 @@ def test_who_began_may_end_and_report_while_others_are_refused(
     assert (ended.status, reported.status) == (200, 200)
     assert later.status == 200
     assert found.inside == 0  # whoever came in has left
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_is_inside_with_each_of_its_checks(world: World) -> None:
+    gate = GateProcess(wait_s=WAIT_S)
+    gate.key = world.gate.key
+    check = {"key": world.key, "meter": "api.calls", "mode": "consume"}
+    checks = [check | {"id": f"one-of-{n}"} for n in range(5)]
+    try:
+        gate.check(check | {"id": "first"})
+        found = gate.gate._engine.room  # type: ignore[union-attr]
+        with transaction.atomic():  # the gate waits for the customer's row
+            bump(world.customer.id)
+            waiting = gate.begin(gate.request("POST", "/api/v1/check", {"checks": checks}))
+            deadline = time.monotonic() + 20
+            while found.inside != 5:
+                assert time.monotonic() < deadline, found.inside
+                time.sleep(0.005)  # between two looks at what another thread does
+        answer = waiting.result(30)
+        inside = found.inside
+    finally:
+        gate.stop()
+
+    assert [each["status"] for each in answer.body["results"]] == [200] * 5
+    assert inside == 0
