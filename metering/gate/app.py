@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +44,7 @@ Reply = Callable[[int, Sequence[Header], bytes], None]  # sends the answer of on
 log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _HEADER_KEPT = 100
+_FEW_BYTES = 2_048  # of a body with few items: a check takes a hundred and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,7 @@ class Gate:
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
             forwarded = scope["path"].startswith(authorize.PATH)
-            if self._engine is not None and (
-                self._engine.full or (routing.begins(scope["path"]) and self._engine.room.full)
-            ):
+            if self._engine is not None and _is_full(self._engine, scope["path"], headers):
                 raise Overloaded  # before the body is looked at: refusing must cost little
             body, more = (b"", False) if forwarded else await bodies.begin(receive, headers)
             if more:
@@ -146,17 +145,17 @@ class Gate:
         """
         started = time.perf_counter()
         engine, place = self._engine, routing.place(method, target)
-        if engine is None or place is None:
+        if engine is None or place is None or endpoints.CHECKS in body:
             return False
         verb, path, begins, forwarded = place
         fields = dict(headers)
-        if engine.full or (begins and engine.room.full):
+        if engine.is_full(of_many=False) or (begins and engine.room.full):
             self._refuse(engine, reply, path, self._ids.of(fields))
             return True
         sent = routing.gateway_key(path, fields) if forwarded else fields.get(b"authorization")
         digest = self._callers.get(sent or b"")
         gateway = None if digest is None else engine.catalogue.gateways.get(digest)
-        if digest is None or gateway is None or endpoints.CHECKS in body:
+        if digest is None or gateway is None:
             return False
         caller = self._caller(digest, gateway)
         try:
@@ -311,6 +310,14 @@ class Gate:
         if len(header) <= _HEADER_KEPT:  # nobody fills the memory with spaces around a key
             self._callers[header] = digest
         return digest
+
+
+def _is_full(engine: Engine, path: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request is refused unread: of how many calls it is, its length must tell."""
+    length = headers.get(b"content-length", b"")
+    many = not path.startswith(authorize.PATH) and length.isdigit() and int(length) > _FEW_BYTES
+    room = engine.batches if many else engine.room
+    return engine.is_full(of_many=many) or (routing.begins(path) and room.full)
 
 
 class _Taken(Waiter):

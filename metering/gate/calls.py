@@ -75,6 +75,7 @@ class Call(msgspec.Struct, kw_only=True):
     copy: Account | None = None  # its customer's, good as long as no copy changed since
     looked_up_in: Account | None = None  # the copy in which members are known for it
     weight: int = 1
+    of_many: bool = False  # it came in a request of many items, and waits with its like
     queue: int | Reference = 0  # which line it waits in: the customer's, where that is known
 
     def finish(self) -> None:

@@ -13,7 +13,7 @@ from accounts.domain import ids, keys
 from metering.gate import answers
 from metering.gate.answers import Admitted, Answer
 from metering.gate.calls import Action, Call, Check, Closing, Reference, Reported, Waiter
-from metering.gate.engine import Engine
+from metering.gate.engine import Engine, Overloaded
 from metering.gate.wire import (
     CHECKS_MAX,
     CheckBody,
@@ -171,19 +171,21 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
     """Have calls decided, all of them or none; raises Overloaded."""
     if not calls:
         return
+    room = engine.room_for(len(calls)) if isinstance(calls[0], Check) else None
+    if room is not None and room.full:
+        raise Overloaded  # its length had not told of how many it is
     waiter = Waiter(len(calls))
     for call in calls:
         call.waiter = waiter
     engine.submit(calls)
-    if not isinstance(calls[0], Check):
+    if room is None:
         await waiter.wait()
         return
-    room, clock = engine.room, time.monotonic
-    room.enter(clock(), len(calls))
+    room.enter(time.monotonic(), len(calls))
     try:
         await waiter.wait()
     finally:
-        room.leave(clock(), len(calls))
+        room.leave(time.monotonic(), len(calls))
 
 
 def answer_of(call: Call, caller: Caller) -> Answer:

@@ -21,19 +21,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from metering.gate import answers, metrics, tally
-from metering.gate.calls import Call, Check, Closing, Reference, Reported, Work, nobody_named
+from metering.gate.calls import Call, Reference, Reported, Work, nobody_named
 from metering.gate.catalogue import Catalogue
-from metering.gate.checks import decide_check
 from metering.gate.clocks import ClockOff, ClockWatch
 from metering.gate.copies import Copies
+from metering.gate.deciding import decide, decide_by_turns
 from metering.gate.events import Counting
 from metering.gate.filling import fill, look_for_members, look_up
-from metering.gate.holds import decide_closing, expire
+from metering.gate.holds import expire
 from metering.gate.items import Bounds, Limits
-from metering.gate.lines import Flight, Lines
+from metering.gate.lines import FEW, Flight, Lines
 from metering.gate.parameters import parameters
 from metering.gate.room import Room
 from metering.gate.store import Store, Unavailable
+from metering.gate.turns import PIECE, Turns
 from metering.gate.wire import FAULT, TOO_LATE, Problem
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ LOSSES_BEFORE_LOCK = 3
 EXPIRED_AT_ONCE = 500  # of a customer
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
+BATCH_WAITS = 2  # times as long as a single check: who sends a hundred waits for a hundred
 
 
 @dataclass(slots=True)
@@ -64,9 +66,10 @@ class Engine:
         self._store = store
         self._bounds = bounds
         self._limits = limits
-        self._lines = Lines(batch=limits.batch)
+        self._lines = Lines(batch=limits.batch, queue=limits.queue)
         self._clock = ClockWatch()
-        self.room = Room(limits.wait_s)
+        self.room, self.batches = Room(limits.wait_s), Room(limits.wait_s * BATCH_WAITS)
+        self.turns = Turns()
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._reads_begun = self._reads_done = 0
@@ -93,10 +96,13 @@ class Engine:
         for store in self._stores:
             await store.close()
 
-    @property
-    def full(self) -> bool:
+    def is_full(self, *, of_many: bool) -> bool:
         """Whether nothing more can wait: whoever asks now is refused, whatever it is."""
-        return self._lines.weight >= self._limits.queue
+        return not self._lines.free(of_many=of_many)
+
+    def room_for(self, calls: int) -> Room:
+        """Where a request of so many calls is counted while it waits."""
+        return self.batches if calls > FEW else self.room
 
     def submit(self, calls: Sequence[Call]) -> None:
         """Put calls in their lines, all of them; raises Overloaded where too many wait."""
@@ -110,7 +116,10 @@ class Engine:
             customer_id = customer_of(reference)
             call.queue = reference if customer_id is None else customer_id
         self._reap_at = reap_at
-        if self._lines.weight + weight > self._limits.queue and self._lines.weight:
+        if of_many := weight > FEW:
+            for call in calls:
+                call.of_many = True
+        if not self._lines.fit(weight, of_many=of_many):
             raise Overloaded
         self._lines.put(calls)
 
@@ -234,6 +243,8 @@ class Engine:
 
     async def _write(self, calls: list[Call], flight: Flight, store: Store) -> Written:
         """Decide calls and write them. Nobody is answered yet: a commit may still be ahead."""
+        if flight.of_many:
+            await self.turns.turn()
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
             catalogue = await self.ready_catalogue()
@@ -255,8 +266,12 @@ class Engine:
             works = self._group(calls, flight, nobody, members=catalogue.counts_members)
             await self._expire(works, now, store)
             counting = Counting(catalogue, found, now, self._bounds)
-            for work in works.values():
-                self._decide(work, counting)
+            if flight.of_many:
+                await decide_by_turns(works.values(), counting, self.turns)
+                await self.turns.turn()
+            else:
+                for work in works.values():
+                    decide(work, counting)
             if not works:
                 return Written(works, catalogue, catalogue.version, set())
             with metrics.WRITE.time():
@@ -274,6 +289,8 @@ class Engine:
 
     async def _conclude(self, written: Written, store: Store) -> None:
         """Answer whom the database confirmed, and let the others wait for another round."""
+        if len(written.works) > PIECE:
+            await self.turns.turn()
         self._answer(written)
         if written.catalogue != written.decided_on.version:
             self.catalogue = await store.read_catalogue()
@@ -329,36 +346,6 @@ class Engine:
             if found >= EXPIRED_AT_ONCE:  # there may be more: its calls wait until all are free
                 waiting, works[customer_id].calls = works[customer_id].calls, []
                 self._lines.put_back(waiting)
-
-    def _decide(self, work: Work, counting: Counting) -> None:
-        catalogue, found, now = counting.catalogue, counting.found, counting.now
-        for call in tuple(work.calls):
-            if call.done:
-                continue  # answered 503 meanwhile: its answer must not change any more
-            call.barred = True
-            try:
-                if call.gateway_key not in counting.callers:
-                    catalogue.caller(call.gateway_key, now=now)
-                    counting.callers.add(call.gateway_key)
-                call.barred = False
-                if isinstance(call, Reported):
-                    call.fates.clear()
-                    counting.count(call, work)
-                elif isinstance(call, Check):
-                    call.answer = decide_check(
-                        call, work, catalogue=catalogue, found=found, now=now, bounds=self._bounds
-                    )
-                elif isinstance(call, Closing):
-                    call.answer = decide_closing(
-                        call, work, catalogue=catalogue, found=found, now=now
-                    )
-                call.failure = None
-            except Problem as refused:
-                # Said of the copy, so it waits for the version's confirmation like any answer.
-                if isinstance(call, Reported):
-                    call.refuse(refused)  # also what an earlier round had accepted
-                call.answer = answers.problem(refused, base_url="")
-                call.failure = refused
 
     def _answer(self, written: Written) -> None:
         lost: list[Call] = []

@@ -35,7 +35,7 @@ class Limits:
     queue: int
     batch: int
     copies: int
-    flights: int = 3
+    flights: int = 4
     wait_s: float = math.inf  # how long calls may wait on average before others are refused
 
 

@@ -2,62 +2,129 @@
 
 A call waits in the line of its customer. A *flight* takes whole lines, and a customer is in one
 flight at a time, so that nothing is decided over what another flight has not written yet.
+
+There are two lanes. What came in a request of many items waits in one of its own, whose flights
+are its own too: who asks one thing waits for neither. Only a customer's own calls go together, and
+because a customer in the air cannot be asked about, flights of many are short while others ask.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from metering.gate.calls import Call, Reference
 
-SMALL_FLIGHTS = 2  # in the air at a time; more of them only for batches
+FEW = 16  # items of a request; one of more is of many
+SMALL_FLIGHTS = 2  # of a lane in the air at a time; more of them only for batches
+MOST_FLIGHTS = 3  # of a lane: a flight more is for the other one
 LARGE = 256  # items that wait
+SHORTER = 2  # times, is a flight of many while others ask, and for so long after:
+QUIET_S = 1.0
 Line = int | Reference  # a customer, or how a call names one that is not known yet
+
+
+class Lane:
+    """The lines of some calls. `weight`: items that wait in them."""
+
+    __slots__ = ("flights", "lines", "ready", "smallest", "waiting", "weight")
+
+    def __init__(self) -> None:
+        self.lines: dict[Line, list[Call]] = {}
+        self.ready: OrderedDict[Line, None] = OrderedDict()  # with calls and in no flight
+        self.flights: list[Flight] = []
+        self.waiting = 0  # calls
+        self.smallest = 0  # calls of the smallest flight
+        self.weight = 0
+
+    def may_fly(self) -> bool:
+        """Whether another flight is worth it: a small one would cost as much as a large one."""
+        flying = len(self.flights)
+        if flying >= SMALL_FLIGHTS and (flying >= MOST_FLIGHTS or self.weight < LARGE):
+            return False
+        return bool(self.ready) and self.waiting * 2 >= self.smallest
+
+    def board(self, line: Line, flight: Flight, *, most: int) -> None:
+        """Let the calls of a line begin to fly, until the flight has so many items."""
+        waited = self.lines.pop(line, ())
+        for place, call in enumerate(waited):
+            if flight.weight >= most:
+                self.lines[line] = list(waited[place:])
+                break
+            call.waits = False
+            self.waiting -= 1
+            self.weight -= call.weight
+            if not call.done:
+                flight.calls.append(call)
+                flight.weight += call.weight
+
+    def look(self) -> None:
+        """See how large the flights are that are in the air."""
+        self.smallest = min([len(flight.calls) for flight in self.flights], default=0)
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self.lines.clear()
+        self.ready.clear()
+        self.waiting = self.weight = 0
 
 
 @dataclass(slots=True)
 class Flight:
     """Calls that are decided and written together, and the lines that wait until they landed."""
 
+    lane: Lane
+    of_many: bool = False  # it carries what came in requests of many items
     calls: list[Call] = field(default_factory=list)
     lines: set[Line] = field(default_factory=set)
+    weight: int = 0  # items
 
 
 class Lines:
-    """The calls of one process that have no answer yet. `weight`: items that wait."""
+    """The calls of one process that have no answer yet."""
 
-    def __init__(self, *, batch: int) -> None:
+    def __init__(self, *, batch: int, queue: int) -> None:
         self._batch = batch  # items of a flight
-        self._lines: dict[Line, list[Call]] = {}
-        self._ready: deque[Line] = deque()  # lines with calls and in no flight
+        self._queue = queue  # items that may wait
+        self._few, self._many = Lane(), Lane()
         self._flown: set[Line] = set()
-        self._flights: list[Flight] = []
-        self._waiting = 0  # calls
-        self._smallest = 0  # calls of the smallest flight
-        self.weight = 0
+        self._asked_at = -math.inf  # when the last of few came that has flown
         self._wake = asyncio.Event()
+
+    def free(self, *, of_many: bool) -> int:
+        """How many more items may wait; what comes in requests of many leaves others a quarter."""
+        few, many = self._few.weight, self._many.weight
+        left = self._queue * 3 // 4 - many if of_many else self._queue - few - many
+        return max(left, 0 if many + few else 1)
+
+    def fit(self, weight: int, *, of_many: bool) -> bool:
+        """Whether a request of so many items may wait: as the only one it always may."""
+        waiting = self._many.weight if of_many else self._few.weight + self._many.weight
+        return not waiting or weight <= self.free(of_many=of_many)
 
     def put(self, calls: Iterable[Call], *, first: bool = False) -> None:
         """Let calls wait, behind those of their lines or before them."""
-        lines = self._lines
+        flown, few, many = self._flown, self._few, self._many
         for call in calls:
             queue = call.queue
-            line = lines.get(queue)
+            lane = many if call.of_many else few
+            line = lane.lines.get(queue)
             if line is None:
-                lines[queue] = [call]
-                if queue not in self._flown:
-                    self._ready.append(queue)
+                lane.lines[queue] = [call]
+                if queue not in flown:
+                    lane.ready[queue] = None
             elif first:
                 line.insert(0, call)
             else:
                 line.append(call)
             call.waits = True
-            self._waiting += 1
-            self.weight += call.weight
-        if not self._wake.is_set() and self._may_fly():
+            lane.waiting += 1
+            lane.weight += call.weight
+        if not self._wake.is_set() and self._next() is not None:
             self._wake.set()
 
     def put_back(self, calls: Sequence[Call]) -> None:
@@ -70,28 +137,26 @@ class Lines:
 
     async def take(self) -> Flight:
         """Wait until a flight is worth it, and begin it: whole lines, as far as a batch goes."""
-        while not self._may_fly():
+        while (lane := self._next()) is None:
             self._wake.clear()
             await self._wake.wait()
-        flight = Flight()
-        weight = 0
-        while self._ready and weight < self._batch:
-            line = self._ready.popleft()
+        of_many = lane is self._many
+        other, most = (self._few if of_many else self._many), self._batch
+        if of_many and time.monotonic() - self._asked_at < QUIET_S:
+            most = max(most // SHORTER, 1)
+        flight = Flight(lane, of_many)
+        while lane.ready and flight.weight < most:
+            line, _ = lane.ready.popitem(last=False)
             flight.lines.add(line)
             self._flown.add(line)
-            waited = self._lines.pop(line)
-            for place, call in enumerate(waited):
-                if weight >= self._batch:
-                    self._lines[line] = waited[place:]
-                    break
-                call.waits = False
-                self._waiting -= 1
-                self.weight -= call.weight
-                if not call.done:
-                    flight.calls.append(call)
-                    weight += call.weight
-        self._flights.append(flight)
-        self._look()
+            lane.board(line, flight, most=most)
+            if line in other.lines:  # or it would never fly, if its customer never rests
+                other.ready.pop(line, None)
+                other.board(line, flight, most=most)
+        if flight.calls and not of_many:
+            self._asked_at = flight.calls[-1].since
+        lane.flights.append(flight)
+        lane.look()
         return flight
 
     def claim(self, customer_id: int, flight: Flight) -> bool:
@@ -105,35 +170,34 @@ class Lines:
             return False
         flight.lines.add(customer_id)
         self._flown.add(customer_id)
-        if customer_id in self._lines:
-            self._ready.remove(customer_id)
+        self._few.ready.pop(customer_id, None)
+        self._many.ready.pop(customer_id, None)
         return True
 
     def land(self, flight: Flight) -> None:
         """End a flight: its lines may fly again."""
-        self._flights.remove(flight)
-        self._look()
+        flight.lane.flights.remove(flight)
+        flight.lane.look()
         self._flown -= flight.lines
-        self._ready.extend(line for line in flight.lines if line in self._lines)
-        if self._ready:
+        for lane in (self._few, self._many):
+            lane.ready.update((line, None) for line in flight.lines if line in lane.lines)
+        if self._few.ready or self._many.ready:
             self._wake.set()
 
     def all(self) -> list[Call]:
         """Every call that is in a flight or waits."""
-        flying = [call for flight in self._flights for call in flight.calls]
-        return [*flying, *(call for line in self._lines.values() for call in line)]
+        lanes = self._few, self._many
+        flying = [call for lane in lanes for flight in lane.flights for call in flight.calls]
+        waiting = [call for lane in lanes for line in lane.lines.values() for call in line]
+        return flying + waiting
 
     def clear(self) -> None:
         """Forget what waits."""
-        self._lines.clear()
-        self._ready.clear()
-        self._waiting = self.weight = 0
+        self._few.clear()
+        self._many.clear()
 
-    def _may_fly(self) -> bool:
-        """Whether another flight is worth it: a small one would cost as much as a large one."""
-        if len(self._flights) >= SMALL_FLIGHTS and self.weight < LARGE:
-            return False
-        return bool(self._ready) and self._waiting * 2 >= self._smallest
-
-    def _look(self) -> None:
-        self._smallest = min([len(flight.calls) for flight in self._flights], default=0)
+    def _next(self) -> Lane | None:
+        """The lane whose flight is worth it now: who asks one thing goes first."""
+        if self._few.may_fly():
+            return self._few
+        return self._many if self._many.may_fly() else None

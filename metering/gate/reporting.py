@@ -16,6 +16,7 @@ from metering.gate.calls import ACCEPTED, Call, Fate, Reference, Reported, outco
 from metering.gate.endpoints import JSON_TYPES, Caller, Single, ask, by_subject, event_key
 from metering.gate.engine import Engine
 from metering.gate.quarantine import Foreign, Quarantine, Refused
+from metering.gate.turns import LONG, PIECE
 from metering.gate.wire import EVENTS_MAX, EventBody, Problem, decode
 
 _SINGLE = b"application/cloudevents+json"
@@ -36,6 +37,8 @@ async def events(
     quarantine: Quarantine | None = None,
 ) -> Answer:
     """POST /events: CloudEvents structured, batched or binary, or a plain array of them."""
+    if len(body) > LONG:
+        await engine.turns.turn()
     if (items := _all_well_formed(headers, body)) is not None:
         limited(items)
         return await report(engine, caller, (), items, quarantine=quarantine)
@@ -83,6 +86,8 @@ async def report(
     translated from.
     """
     fates: dict[int, Fate] = {}
+    if len(items) > PIECE:
+        await engine.turns.turn()
     calls = _calls(items, caller, fates)
     await ask(engine, calls)
     while poisoned := [call for call in calls if _is_poisoned(call)]:
@@ -90,6 +95,8 @@ async def report(
         halves = [half for call in poisoned for half in _halves(call, caller, of=len(items))]
         await ask(engine, halves)
         calls += halves
+    if len(items) > PIECE:
+        await engine.turns.turn()
     for call in calls:
         fates |= call.fates
         if call.failure is not None and _fails_whole(call, call.failure):

@@ -1,21 +1,44 @@
-"""Which calls go together: a flight takes whole lines, and small flights are two at a time."""
+"""Which calls go together: a flight takes whole lines, and small flights are two at a time.
+
+Those that came in requests of many have a lane of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
+import pytest
+
 from metering.gate.calls import Call, Reference
-from metering.gate.lines import LARGE, SMALL_FLIGHTS, Flight, Lines
+from metering.gate.lines import LARGE, MOST_FLIGHTS, SHORTER, SMALL_FLIGHTS, Flight, Lines
 
 _BATCH = 512
+_QUEUE = 20_000
 
 
-def _calls(customers: Iterable[int]) -> list[Call]:
+def _calls(customers: Iterable[int], *, of_many: bool = False, weight: int = 1) -> list[Call]:
     return [
-        Call(gateway_key=b"", reference=Reference(customer_id=each), deadline=1.0, queue=each)
+        Call(
+            gateway_key=b"",
+            reference=Reference(customer_id=each),
+            deadline=1.0,
+            queue=each,
+            of_many=of_many,
+            weight=weight,
+            since=time.monotonic(),
+        )
         for each in customers
     ]
+
+
+def _lines() -> Lines:
+    return Lines(batch=_BATCH, queue=_QUEUE)
+
+
+def _customers(flight: Flight) -> set[object]:
+    return {call.queue for call in flight.calls}
 
 
 async def _begun(taking: asyncio.Task[Flight]) -> bool:
@@ -27,7 +50,7 @@ async def _begun(taking: asyncio.Task[Flight]) -> bool:
 
 def test_another_flight_than_the_second_is_for_batches() -> None:
     async def story() -> None:
-        lines = Lines(batch=_BATCH)
+        lines = _lines()
         customers = iter(range(1, 10_000))
         for _ in range(SMALL_FLIGHTS):
             lines.put(_calls([next(customers)]))
@@ -46,7 +69,7 @@ def test_another_flight_than_the_second_is_for_batches() -> None:
 
 def test_who_waits_flies_when_another_flight_lands() -> None:
     async def story() -> None:
-        lines = Lines(batch=_BATCH)
+        lines = _lines()
         lines.put(_calls([1]))
         first = await lines.take()
         lines.put(_calls([2]))
@@ -58,6 +81,105 @@ def test_who_waits_flies_when_another_flight_lands() -> None:
         lines.land(first)
 
         assert await _begun(third)
-        assert {call.queue for call in third.result().calls} == {1, 3}
+        assert _customers(third.result()) == {1, 3}
+
+    asyncio.run(story())
+
+
+def test_who_asks_one_thing_waits_for_no_batch() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls(range(1, 5_000), of_many=True))
+        for _ in range(MOST_FLIGHTS):
+            assert len((await lines.take()).calls) == _BATCH
+        taking = asyncio.create_task(lines.take())
+        assert not await _begun(taking)  # however many of them wait
+
+        lines.put(_calls([9_000, 4_999]))
+
+        assert await _begun(taking)
+        flight = taking.result()
+        assert not flight.of_many
+        # A customer's own go with it, or they would never fly if it never rested.
+        assert [(call.queue, call.of_many) for call in flight.calls] == [
+            (9_000, False),
+            (4_999, False),
+            (4_999, True),
+        ]
+
+    asyncio.run(story())
+
+
+def test_flights_of_many_are_shorter_while_others_ask() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([1]))
+        lines.land(await lines.take())
+        lines.put(_calls(range(10, 2_000), of_many=True))
+
+        assert len((await lines.take()).calls) == _BATCH // SHORTER
+
+    asyncio.run(story())
+
+
+def test_a_customer_in_the_air_waits_in_both_lanes_until_it_lands() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([1], of_many=True))
+        first = await lines.take()
+        lines.put(_calls([1], of_many=True) + _calls([1]))
+        second = asyncio.create_task(lines.take())
+        assert not await _begun(second)
+
+        lines.land(first)
+
+        assert await _begun(second)
+        assert [call.of_many for call in second.result().calls] == [False, True]
+
+    asyncio.run(story())
+
+
+def test_who_turns_out_to_be_a_customer_that_waits_claims_it_in_both_lanes() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([7]))
+        flight = await lines.take()
+        lines.put(_calls([1], of_many=True) + _calls([1]))
+
+        assert lines.claim(1, flight)
+
+        second = asyncio.create_task(lines.take())
+        assert not await _begun(second)
+        lines.land(flight)
+        assert await _begun(second)
+        assert len(second.result().calls) == 2
+        assert not lines.claim(1, Flight(flight.lane))  # that flight has it now
+
+    asyncio.run(story())
+
+
+def test_a_request_of_many_leaves_room_for_the_others() -> None:
+    async def story() -> None:
+        lines = _lines()
+        assert lines.fit(10 * _QUEUE, of_many=True)  # as the only one it always may
+        lines.put(_calls([1], of_many=True, weight=_QUEUE * 3 // 4 - 100))
+        assert lines.fit(100, of_many=True)
+        assert not lines.fit(101, of_many=True)
+        assert lines.free(of_many=False) == _QUEUE // 4 + 100
+        assert lines.fit(1, of_many=False)
+        lines.put(_calls([2], weight=_QUEUE // 4 + 100))
+        assert not lines.fit(1, of_many=False)
+        assert lines.free(of_many=False) == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("of_many", [False, True])
+def test_a_queue_of_nothing_lets_one_in(of_many: bool) -> None:
+    async def story() -> None:
+        lines = Lines(batch=1, queue=1)
+        assert lines.free(of_many=of_many)
+        lines.put(_calls([1], of_many=of_many))
+        assert not lines.free(of_many=of_many)
 
     asyncio.run(story())
