@@ -25,6 +25,7 @@ class StateShape(serializers.Serializer[dict[str, Any]]):
     standing = serializers.DictField()
     entitlements = serializers.ListField(child=serializers.DictField())
     wallets = serializers.ListField(child=serializers.DictField())
+    credits = serializers.ListField(child=serializers.DictField())
     payment_method = serializers.DictField(allow_null=True)
     open_invoices = serializers.ListField(child=serializers.DictField())
     next_invoice = serializers.DictField(allow_null=True)

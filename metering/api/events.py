@@ -153,6 +153,11 @@ class Events(ManagementView):
 
     scopes = {"GET": "events:read"}
 
+    @property
+    def allowed_methods(self) -> list[str]:
+        """What `Allow` tells: the gate's method of this path too."""
+        return [*super().allowed_methods, "POST"]
+
     @describe("List usage events", answer=EventShape, query=EventQuery, page=True)
     def get(self, request: Request) -> Response:
         """List a customer's events, the latest first."""
