@@ -1,5 +1,7 @@
 """The gate's paths keep to docs/openapi.json, whatever they are asked: through the real ASGI entry.
 
+/authorize is asked with any method, and with anything behind it in the path.
+
 Requests are schemathesis', valid and not, with names that lead somewhere in place of some of its
 own. No answer is a fault of ours; status, media type and body are as described; what was refused
 left nothing behind, and at the end the books agree.
@@ -16,7 +18,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import hypothesis
 import pytest
@@ -171,9 +173,14 @@ def test_the_gate_answers_as_it_is_described(label: str, world: World, served: S
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    @given(case=cases, some=chosen, held=st.booleans(), more=HEADERS, caller=callers)
+    @given(case=cases, some=chosen, held=st.booleans(), more=HEADERS, line=LINES, caller=callers)
     def ask(
-        case: Case[Any], some: dict[str, Any], held: bool, more: dict[str, str], caller: str
+        case: Case[Any],
+        some: dict[str, Any],
+        held: bool,
+        more: dict[str, str],
+        line: tuple[str, str, bytes],
+        caller: str,
     ) -> None:
         case.body = known(case.body, some)
         if held and case.path_parameters:
@@ -181,8 +188,10 @@ def test_the_gate_answers_as_it_is_described(label: str, world: World, served: S
         headers = {"authorization": f"Bearer {caller}"}
         if operation.path.endswith("/authorize"):
             headers = {"x-farebox-gateway": caller} | _for(world, more)
+        else:
+            line = AS_DESCRIBED
         before = counted()
-        response = _response(served, case, headers)
+        response = _response(served, case, headers, line=line)
         _judge(case, response)
         if response.status_code >= 400:
             assert counted() == before, case.as_curl_command()
@@ -257,11 +266,32 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
+# What /authorize is asked with: a method (none: the described one), what follows, a body.
+AS_DESCRIBED: Final = ("", "", b"")
+LINES = st.just(AS_DESCRIBED) | st.tuples(
+    st.sampled_from("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE PROPFIND get M-SEARCH".split()),
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["", "", "/nginx", "/nginx-accel", "/nginx-accel/nginx", "/nginxx"]),
+        st.sampled_from(["", "/", "/v1/chat/completions", "//", "/..", "/%2e%2E/%2f", "/%ff%00"])
+        | st.text(max_size=30).map(lambda text: f"/{quote(text)}"),
+        st.sampled_from(["", "?", "?a=b&a=%00", "?%"]),
+    ),
+    st.sampled_from([b"", b"{", b"x" * 5_000]),
+)
+
+
 def _for(world: World, headers: dict[str, str]) -> dict[str, str]:
     return {name: world.key if value == "$key" else value for name, value in headers.items()}
 
 
-def _response(served: Served, case: Case[Any], more: dict[str, str]) -> Response:
+def _response(
+    served: Served,
+    case: Case[Any],
+    more: dict[str, str],
+    *,
+    line: tuple[str, str, bytes] = ("", "", b""),
+) -> Response:
     """What the application answers, as schemathesis wants it."""
     import requests
     from schemathesis.core.transport import Response
@@ -270,11 +300,12 @@ def _response(served: Served, case: Case[Any], more: dict[str, str]) -> Response
     prepared = requests.Request(**sent).prepare()
     body: Any = prepared.body or b""
     headers = {name.lower(): str(value) for name, value in prepared.headers.items()} | more
+    method, suffix, forwarded = line
     status, told, said = served.ask(
-        str(prepared.method),
-        str(prepared.url),
+        method or str(prepared.method),
+        f"{prepared.url}{suffix}",
         headers,
-        body if isinstance(body, bytes) else body.encode(),
+        forwarded or (body if isinstance(body, bytes) else body.encode()),
     )
     found: dict[str, list[str]] = {}
     for name, value in told:
