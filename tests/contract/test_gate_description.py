@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import threading
 from collections.abc import Coroutine, Iterator
@@ -251,6 +252,20 @@ def test_answers_of_every_kind_are_as_described(world: World, served: Served) ->
     assert wanted | {("events", 200)} <= seen
 
 
+def test_authorize_takes_any_method_and_anything_behind_it(world: World, served: Served) -> None:
+    poor = make_customer()
+    entitle(poor, world.calls, included=0)
+    poors, case = make_api_key(poor), operations()["GET /api/v1/authorize"].Case()
+    sent = {"x-farebox-gateway": world.gate.key, "x-farebox-meter": "api.calls"}
+    for method, dialect, behind in itertools.product(METHODS, DIALECTS, BEHIND):
+        for key, expected in ((world.key, 200), (poors, 402)):
+            line = (method, dialect + behind, b"")
+            response = _response(served, case, sent | {"x-api-key": key}, line=line)
+            _judge(case, response)
+            as_403 = expected == 402 and f"{dialect}{behind}/".startswith("/nginx/")
+            assert response.status_code == (403 if as_403 else expected), line
+
+
 CHECK: Final = "POST /api/v1/check"
 HOLDS: Final = "POST /api/v1/holds/{id}"
 HEADERS = st.fixed_dictionaries(
@@ -268,13 +283,27 @@ HEADERS = st.fixed_dictionaries(
 
 # What /authorize is asked with: a method (none: the described one), what follows, a body.
 AS_DESCRIBED: Final = ("", "", b"")
-LINES = st.just(AS_DESCRIBED) | st.tuples(
-    st.sampled_from("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE PROPFIND get M-SEARCH".split()),
+METHODS: Final = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PROPFIND",
+    "get",
+    "M-SEARCH",
+]
+DIALECTS: Final = ("", "/nginx", "/nginx-accel", "/nginx-accel/nginx", "/nginxx")
+BEHIND: Final = ("", "/", "/v1/chat/completions", "//", "/..", "/%2e%2E/%2f", "/%ff%00")
+LINES = st.tuples(
+    st.sampled_from(METHODS),
     st.builds(
         "{}{}{}".format,
-        st.sampled_from(["", "", "/nginx", "/nginx-accel", "/nginx-accel/nginx", "/nginxx"]),
-        st.sampled_from(["", "/", "/v1/chat/completions", "//", "/..", "/%2e%2E/%2f", "/%ff%00"])
-        | st.text(max_size=30).map(lambda text: f"/{quote(text)}"),
+        st.sampled_from(DIALECTS),
+        st.sampled_from(BEHIND) | st.text(max_size=30).map(lambda text: f"/{quote(text)}"),
         st.sampled_from(["", "?", "?a=b&a=%00", "?%"]),
     ),
     st.sampled_from([b"", b"{", b"x" * 5_000]),
