@@ -16,9 +16,11 @@ from pathlib import Path
 from tests.benchmarks import (
     beside,
     closing,
+    crowding,
     deciding,
     growing,
     history,
+    holding,
     importing,
     ingesting,
     measuring,
@@ -41,11 +43,13 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Effort], str]]] = {
     "ingest": (ingesting.TITLE, ingesting.measure),
     "growth": (growing.TITLE, growing.measure),
     "history": (history.TITLE, history.measure),
+    "customers": (crowding.TITLE, crowding.measure),
+    "holds": (holding.TITLE, holding.measure),
     "rollups": (rolling.TITLE, rolling.measure),
     "closing": (closing.TITLE, closing.measure),
     "waiting": (waiting.TITLE, waiting.measure),
 }
-NAMED_ONLY = ("history",)  # takes much room and time
+NAMED_ONLY = ("history", "customers", "holds")  # take much room and time
 
 
 def main() -> int:
@@ -104,6 +108,18 @@ def _arguments() -> argparse.ArgumentParser:
         "--history-home",
         type=Path,
         help="history: keep what is stored in this folder, to measure again (storing.py)",
+    )
+    parser.add_argument(
+        "--copies",
+        type=int,
+        default=50_000,
+        help="customers: FAREBOX_GATE_COPIES (2,000 at least), and twice as many are active",
+    )
+    parser.add_argument(
+        "--closed-holds",
+        type=int,
+        default=10_000_000,
+        help="holds: so many, beside ten thousand (about 1 kB of disk for one, with WAL)",
     )
     parser.add_argument(
         "--most-subscriptions", type=int, default=10_000, help="closing: up to this many at once"

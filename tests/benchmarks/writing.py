@@ -32,7 +32,9 @@ what Farebox asks of itself on a machine of two cores; a figure below its floor 
 `.venv/bin/python -m tests.benchmarks.gate --only gate,ingest` measures some sections anew, and
 leaves the others. *A long history* is measured only when it is named (`--only history`): it stores
 10⁸ events first, which takes 40 GB of disk and half an hour or more (`--history-events` for fewer,
-`--history-home` to keep them and measure again).
+`--history-home` to keep them and measure again). So are *More customers than copies*
+(`--only customers`, `--copies` for fewer) and *Many closed holds* (`--only holds`, 10 GB of disk,
+`--closed-holds` for fewer).
 """
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 
