@@ -154,9 +154,10 @@ class Events(ManagementView):
     scopes = {"GET": "events:read"}
 
     @property
-    def allowed_methods(self) -> list[str]:
-        """What `Allow` tells: the gate's method of this path too."""
-        return [*super().allowed_methods, "POST"]
+    def default_response_headers(self) -> dict[str, str]:
+        """`Allow` tells the gate's method of this path too."""
+        own: dict[str, str] = super().default_response_headers
+        return own | {"Allow": f"{own['Allow']}, POST"}
 
     @describe("List usage events", answer=EventShape, query=EventQuery, page=True)
     def get(self, request: Request) -> Response:
