@@ -17,6 +17,7 @@ from config.shortcut import STATE
 from metering.gate import answers
 from metering.gate.app import Gate, GateSettings
 from metering.gate.engine import Engine
+from metering.gate.fault_notes import FaultNotes
 from metering.gate.items import Bounds, Limits
 from metering.gate.quarantine import Quarantine
 from metering.gate.routing import is_hot
@@ -61,9 +62,17 @@ def make_quarantine() -> Quarantine | None:
     )
 
 
+def make_notes() -> FaultNotes:
+    """Where it is noted what gateways get wrong."""
+    return FaultNotes(
+        env.DATABASE_URL.read(), statement_timeout_ms=env.GATE_STATEMENT_TIMEOUT_MS.read()
+    )
+
+
 gate = Gate(
     make_engine,
     make_quarantine=make_quarantine,
+    make_notes=make_notes,
     settings=GateSettings(
         base_url=env.BASE_URL.read().rstrip("/"),
         deadline_s=env.GATE_DEADLINE_MS.read() / 1000,

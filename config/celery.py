@@ -74,6 +74,7 @@ BEAT: dict[str, float] = {
     "metering.make_partitions": 3_600.0,
     "metering.check_invariants": 300.0,
     "metering.forget_denials": 86_400.0,
+    "metering.forget_gateway_faults": 86_400.0,
     "metering.forget_holds": 60.0,
     "metering.forget_quarantined": 3_600.0,
     "billing.process_stripe_events": min(TICK, 5.0),

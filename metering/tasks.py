@@ -68,6 +68,12 @@ def forget_denials() -> int:
     return forgetting.forget_denials(now=datetime.now(UTC))
 
 
+@shared_task(name="metering.forget_gateway_faults")
+def forget_gateway_faults() -> int:
+    """Delete what gateways got wrong and no longer do."""
+    return forgetting.forget_gateway_faults(now=datetime.now(UTC))
+
+
 @shared_task(name="metering.forget_holds")
 def forget_holds() -> int:
     """Delete closed holds whose ids are no longer remembered, piece by piece."""

@@ -30,6 +30,8 @@ from metering.gate.calls import Check, Waiter
 from metering.gate.catalogue import GatewayKey
 from metering.gate.endpoints import Caller, Single
 from metering.gate.engine import Engine, Overloaded
+from metering.gate.fault_notes import FaultNotes
+from metering.gate.misconfigured import Misconfigured
 from metering.gate.quarantine import Quarantine
 from metering.gate.request_ids import NAME, RequestIds
 from metering.gate.room import Room
@@ -64,6 +66,7 @@ class Gate:
         *,
         settings: GateSettings,
         make_quarantine: Callable[[], Quarantine | None] = lambda: None,
+        make_notes: Callable[[], FaultNotes | None] = lambda: None,
     ) -> None:
         self._make_engine = make_engine
         self._settings = settings
@@ -71,6 +74,8 @@ class Gate:
         self._strangers: Strangers  # made with the engine
         self._make_quarantine = make_quarantine
         self._quarantine: Quarantine | None = None
+        self._make_notes = make_notes
+        self._notes: FaultNotes | None = None  # of gateways that ask wrongly
         self._callers: dict[bytes, bytes] = {}  # Authorization header -> digest, well-formed ones
         self._known_callers: dict[bytes, Caller] = {}
         self._counters: dict[tuple[str, int], Counter] = {}
@@ -87,6 +92,8 @@ class Gate:
             await engine.stop()
         if self._quarantine is not None:
             await self._quarantine.close()
+        if self._notes is not None:
+            await self._notes.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -220,9 +227,11 @@ class Gate:
         return authorize.misconfiguration(refused, gateway=name, base_url=base_url)
 
     def told(self, answer: Answer, path: str) -> Answer:
-        """An answer as it is sent: a problem says what it is about."""
+        """An answer as it is sent: a problem says what it is about, a gateway's fault is noted."""
         if answer.status < 400:
             return answer
+        if self._notes is not None and isinstance(answer, Misconfigured):
+            self._notes.note(answer)
         return answers.about(answer, routing.instance_of(path))
 
     def fault(self, path: str) -> Answer:
@@ -275,6 +284,7 @@ class Gate:
             every_s = min(strangers.EVERY_S, self._settings.deadline_s / 2)
             self._strangers = Strangers(engine.refreshed_catalogue, every_s=every_s)
             self._quarantine = self._make_quarantine()
+            self._notes = self._make_notes()
             engine.start()
         digest = self._digest(header)
         catalogue = engine.catalogue

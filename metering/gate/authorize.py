@@ -96,7 +96,9 @@ def _told(call: Call, caller: Caller, *, accel: bool = False, as_403: bool = Fal
 
 def misconfiguration(refused: Problem, *, gateway: str, base_url: str) -> Answer:
     """What a gateway is answered that asks wrongly, in every dialect; "": no known one."""
-    return _deny(misconfigured.answer(refused, gateway=gateway, base_url=base_url), as_403=False)
+    return misconfigured.answer(
+        refused, gateway=gateway, base_url=base_url, instance=PATH, header=VERSION
+    )
 
 
 _told_nginx = partial(_told, as_403=True)

@@ -3,6 +3,7 @@
 from metering.models.corrections import Backfill, Correction, EffectiveEvent, StagedEvent
 from metering.models.facts import Denial, EventOrigin, Hold, UsageBatch, UsageEvent
 from metering.models.faults import Fault
+from metering.models.gateway_faults import GatewayFault
 from metering.models.members import WindowMember
 from metering.models.meters import Meter, MeterVersion
 from metering.models.prices import PriceTable, PriceTableVersion, TokenPrice
@@ -36,6 +37,7 @@ __all__ = [
     "Entitlement",
     "EventOrigin",
     "Fault",
+    "GatewayFault",
     "Grant",
     "Hold",
     "HoldReach",

@@ -1,4 +1,4 @@
-"""What is kept only for a time: denials, and holds that are closed."""
+"""What is kept only for a time: denials, closed holds, what gateways got wrong."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from django.db import transaction
 
 from accounts.operations.versions import bump
 from metering.domain.retention import holds_kept_from
-from metering.models import Denial, Hold, HoldReach
+from metering.models import Denial, GatewayFault, Hold, HoldReach
 
 log = structlog.get_logger(__name__)
 DENIALS_KEPT = timedelta(days=31)
+GATEWAY_FAULTS_KEPT = timedelta(days=30)
 _ONE = 1  # the id of the one row of HoldReach
 
 
 def forget_denials(*, now: datetime) -> int:
     """Delete denials last seen more than 31 days ago; returns how many rows there were."""
     deleted, _ = Denial.objects.filter(last_at__lt=now - DENIALS_KEPT).delete()
+    return deleted
+
+
+def forget_gateway_faults(*, now: datetime) -> int:
+    """Delete faults of gateways that were last seen more than 30 days ago; returns how many."""
+    deleted, _ = GatewayFault.objects.filter(last_at__lt=now - GATEWAY_FAULTS_KEPT).delete()
     return deleted
 
 

@@ -18,6 +18,7 @@ NOT_HOT = {
     *("rollupreach", "retiredmonth", "holdreach", "tally"),  # 64 rows; one a month; one; one
     # One for each time that an operator mends something, or something broke.
     *("backfill", "fault"),
+    "gatewayfault",  # one by gateway and code
     "usagebatch",  # a queue that is empty most of the time
     "quarantinedevent",  # bounded by a setting, and the customer may be unknown
 }

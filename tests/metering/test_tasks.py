@@ -50,6 +50,7 @@ def test_work_that_waits_is_done() -> None:
     assert tasks.forget_denials() == 1
     Hold.objects.filter(pk=old.pk).update(closed_at=now - timedelta(days=95))
     assert tasks.forget_holds() == 1
+    assert tasks.forget_gateway_faults() == 0
     assert sorted(Rollup.objects.values_list("quantity", flat=True)) == [3, 5]
     assert MonthlyRollup.objects.get().quantity == 3
     assert Hold.objects.get().state == "expired"

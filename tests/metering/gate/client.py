@@ -25,6 +25,7 @@ from accounts.models import ApiKey, Customer, Gateway, GatewayKey
 from accounts.operations.versions import bump, bump_catalogue
 from metering.gate.app import Gate, GateSettings
 from metering.gate.engine import Engine
+from metering.gate.fault_notes import FaultNotes
 from metering.gate.items import Bounds, Limits
 from metering.gate.quarantine import Quarantine
 from metering.gate.store import Store
@@ -99,6 +100,7 @@ class GateProcess:
             make_engine,
             settings=GateSettings(BASE_URL, deadline_s),
             make_quarantine=make_quarantine,
+            make_notes=lambda: FaultNotes(address, statement_timeout_ms=statement_timeout_ms),
         )
         self.key = ""
         self.short: bool | None = None  # None: every other request goes the short way

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -17,6 +17,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from accounts.models import Member
+from metering.admin import gateways as _gateways  # noqa: F401  registered by being read
+from metering.admin.looked_at import LookedAt, LookedAtInline
 from metering.domain.prices import described
 from metering.models import (
     Backfill,
@@ -36,45 +38,8 @@ from metering.queries.prices import difference_of, predecessor_of
 from metering.queries.quarantine import event_bounds, filling
 from metering.queries.usage import EventsGone
 
-if TYPE_CHECKING:
-    ReadOnlyAdmin = admin.ModelAdmin[Any]
-    ReadOnlyInline = admin.TabularInline[Any, Any]
-else:
-    ReadOnlyAdmin = admin.ModelAdmin
-    ReadOnlyInline = admin.TabularInline
 _CHANGES_SHOWN = 200
 _REDRIVEN_AT_ONCE = 1_000  # as over the API: one transaction each
-
-
-class LookedAt(ReadOnlyAdmin):
-    """Rows that nobody adds, changes or deletes by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
-        """Only operations add rows."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Only operations change rows."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Only operations delete rows."""
-        return False
-
-
-class LookedAtInline(ReadOnlyInline):
-    """The same, on the page of what they belong to."""
-
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Only operations add rows."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        """Only operations change rows."""
-        return False
 
 
 class MeterVersionInline(LookedAtInline):
