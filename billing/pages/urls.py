@@ -12,6 +12,7 @@ from billing.pages import (
     invoice_documents,
     overview,
     plans,
+    refused_events,
     spend_limit,
     wallet,
 )
@@ -27,6 +28,11 @@ urlpatterns = [
     path("portal/checkout/done", checkout.CheckoutDone.as_view(), name="portal-checkout-done"),
     path("portal/events", events.Events.as_view(), name="portal-events"),
     path("portal/events/file", events.EventsFile.as_view(), name="portal-events-file"),
+    path(
+        "portal/events/refused",
+        refused_events.RefusedEvents.as_view(),
+        name="portal-refused-events",
+    ),
     path("portal/events/<str:event>", events.OneEvent.as_view(), name="portal-event"),
     path("admin/usage-events/", events.operator_events, name="operator-events"),
     path("admin/usage-events/<str:event>/", events.operator_event, name="operator-event"),

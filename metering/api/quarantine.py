@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.authentication import CallerKind
 from accounts.api.describing import describe
 from accounts.api.fields import (
     CustomerField,
@@ -20,12 +21,12 @@ from accounts.api.fields import (
 from accounts.api.serializing import StrictSerializer
 from accounts.api.views import ManagementView
 from accounts.domain import ids
-from accounts.domain.problem_types import PROBLEM_TYPES
-from accounts.models import Gateway
+from accounts.models import Customer, Gateway
 from metering.api.fields import until
+from metering.domain.refusals import TOLD
 from metering.models import QuarantinedEvent, UsageEvent
 from metering.operations import redriving
-from metering.queries.quarantine import event_bounds, quarantined_events
+from metering.queries.quarantine import event_bounds, quarantined_events, refused_of
 
 AT_ONCE = 1_000
 ASK = "Ask whoever sends you the invoice: it can be counted once that is mended."
@@ -81,6 +82,40 @@ class QuarantineFateShape(serializers.Serializer[Any]):
     last_at = InstantField()
     closed_at = InstantField(allow_null=True)
     times = serializers.IntegerField()
+
+
+class MyRefusedShape(serializers.Serializer[QuarantinedEvent]):
+    """One of the customer's own events that was refused and kept; `GET /events/{id}` tells more."""
+
+    id = PublicIdField(QuarantinedEvent.PREFIX)
+    state = serializers.ChoiceField(choices=QuarantinedEvent.State.values)
+    external_id = serializers.CharField(
+        help_text="The `id` it was reported with. It and `type` are empty where it was not read."
+    )
+    type = serializers.CharField()
+    occurred_at = InstantField(allow_null=True, help_text="Null: when it was first reported.")
+    point = serializers.CharField(source="refusal.point", help_text="Where on its way it stopped.")
+    code = serializers.CharField(help_text="Why it was refused the last time.")
+    detail = serializers.SerializerMethodField(help_text="The same in words.")
+    event = serializers.SerializerMethodField(help_text="As which event it is counted.")
+    first_at = InstantField()
+    last_at = InstantField()
+    closed_at = InstantField(allow_null=True, help_text="When it was counted.")
+    times = serializers.IntegerField(help_text="How often it was reported and refused.")
+
+    def get_detail(self, row: QuarantinedEvent) -> str:
+        """Without what is the operator's affair."""
+        return told_to_customer(row)
+
+    def get_event(self, row: QuarantinedEvent) -> str | None:
+        """The public id of the event that it became."""
+        return went_to(row)
+
+
+class MyQuarantineQuery(StrictSerializer):
+    """Which of the customer's own; all, unless a state is asked for."""
+
+    state = serializers.ChoiceField(choices=QuarantinedEvent.State.values, required=False)
 
 
 class QuarantineQuery(StrictSerializer):
@@ -156,6 +191,24 @@ class Quarantine(ManagementView):
         return self.page(found, QuarantinedShape)
 
 
+class MyQuarantine(ManagementView):
+    """The customer's own events that were refused and kept."""
+
+    callers: ClassVar[frozenset[CallerKind]] = frozenset({"customer"})
+
+    @describe(
+        "List this customer's refused events",
+        answer=MyRefusedShape,
+        query=MyQuarantineQuery,
+        page=True,
+    )
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        """List events that were refused and kept, newest first; others' do not exist."""
+        asked = self.query(MyQuarantineQuery)
+        customer = Customer.objects.get(id=self.customer_id)
+        return self.page(refused_of(customer, state=asked.get("state")), MyRefusedShape)
+
+
 class Redrive(ManagementView):
     """Try events in quarantine again."""
 
@@ -208,8 +261,7 @@ def went_to(row: QuarantinedEvent) -> str | None:
 
 def told_to_customer(row: QuarantinedEvent) -> str:
     """Why it was refused, in words that tell nothing of the operator's catalogue or database."""
-    known = PROBLEM_TYPES.get(row.code)
-    return known.when if known is not None else "It could not be counted."
+    return TOLD.get(row.code, "It could not be counted.")
 
 
 def quarantine_fate_body(row: QuarantinedEvent | None, *, operator: bool) -> dict[str, Any] | None:

@@ -51,6 +51,7 @@ urlpatterns = [
     path("backfills/<str:backfill>/close", backfills.CloseBackfill.as_view()),
     path("backfills/<str:backfill>/revert", backfills.RevertBackfill.as_view()),
     path("quarantine", quarantine.Quarantine.as_view()),
+    path("me/quarantine", quarantine.MyQuarantine.as_view()),
     path("quarantine/redrive", quarantine.Redrive.as_view()),
     path("quarantine/discard", quarantine.Discard.as_view()),
     path("decisions", decisions.Decisions.as_view()),

@@ -136,6 +136,27 @@ CHOSEN_ONLY: Final = frozenset(
 )
 
 
+# Why, for the customer whose event it is: of the operator's catalogue it tells nothing.
+TOLD: Final[dict[str, str]] = {
+    "parameter_missing": "Something that is needed is missing from it.",
+    "parameter_invalid": "Something in it has a form that is not understood.",
+    "customer_unknown": "Whose it is was not known when it came.",
+    "key_unknown": "It came with a key that was never issued here.",
+    "key_malformed": "It came with something that is no key.",
+    "key_revoked": "It came with a key that had been revoked.",
+    "key_expired": "It came with a key whose time was over.",
+    "time_out_of_range": "Its time lies too far back, or ahead.",
+    "meter_unknown": "Events of its type are not counted here.",
+    "quantity_invalid": "Its quantity is missing, or cannot be counted.",
+    "price_unknown": "There is no price for what it used.",
+    "not_found": "It names a hold that is not there.",
+    "hold_released": "It names a hold that was given back.",
+    "id_reused": "An event with its id, but another content, was counted before.",
+    "events_gone": "It is of a time whose events are no longer kept.",
+    "internal_error": "Something was wrong on our side.",
+}
+
+
 def refusal_of(code: str) -> Refusal:
     """What the table says of a problem's code; one that it does not name is never kept."""
     return REFUSALS.get(code, _OTHER)

@@ -54,6 +54,12 @@ def quarantined_of(customer: Customer) -> QuerySet[QuarantinedEvent]:
     )
 
 
+def refused_of(customer: Customer, *, state: str | None = None) -> QuerySet[QuarantinedEvent]:
+    """What was refused of a customer's and kept, newest first; all, or what is in a state."""
+    found = quarantined_of(customer).order_by("-id")
+    return found if state is None else found.filter(state=state)
+
+
 def in_quarantine(number: int) -> tuple[QuarantinedEvent, Customer | None] | None:
     """What was refused and kept under a number, and whose it is, as far as that is known."""
     row = QuarantinedEvent.objects.select_related("customer").filter(id=number).first()

@@ -105,6 +105,7 @@ ENDPOINTS: dict[str, str] = {
     "GET decisions/<str:decision>": "events:read customer",
     "GET me/events/export": CUSTOMER,
     "GET me/usage": CUSTOMER,
+    "GET me/quarantine": CUSTOMER,
     "GET me/entitlements": CUSTOMER,
     "GET plans": "plans:read",
     "POST plans": "plans:write",

@@ -110,7 +110,7 @@ def test_a_customer_sees_its_own_and_in_its_own_words(later: Customer) -> None:
     body = get(own, f"/events/{row.public_id}").json()
     quarantine = body["fate"]["quarantine"]
     assert "relation" not in str(body)
-    assert quarantine["detail"] == "Something is wrong on our side; it was logged."
+    assert quarantine["detail"] == "Something was wrong on our side."
     assert quarantine["mend"].startswith("Ask whoever")
     assert body["properties"] == row.properties
     assert get(own, f"/events/{evt(later, 2)}").json()["fate"]["quarantine"]["id"] == (
@@ -144,7 +144,12 @@ def test_the_customers_pages_tell_it(later: Customer) -> None:
         assert "You have no event" not in page
     for address in (row.public_id, evt(later)):
         page = text(browser, f"/portal/events/{address}")
-        for words in ("No meter or feature has this key.", "3 times", "Ask whoever", "tokens 5"):
+        for words in (
+            "Events of its type are not counted here.",
+            "3 times",
+            "Ask whoever",
+            "tokens 5",
+        ):
             assert words in page, (words, page)
         assert "No meter counts it." not in page
     text(browser, f"/portal/events/{foreign.public_id}", 404)
