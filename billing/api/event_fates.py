@@ -16,6 +16,7 @@ from accounts.api.views import ManagementView
 from billing.models import InvoiceLine
 from billing.queries.event_fates import BilledFate, WholeFate, event_by_id
 from metering.api.events import EventShape, FateShape, MeterFateShape, fate_body, refused_body
+from metering.queries.quarantine import what_is_kept
 
 
 class ChargedShape(serializers.Serializer[Any]):
@@ -64,10 +65,8 @@ class EventWholeFateShape(EventShape):
     fate = WholeFateShape()
 
 
-_NO_SUCH = (
-    "There is no such event: it was not counted, and is not in quarantine. Refused events are kept "
-    "only where FAREBOX_QUARANTINE_EVENTS is above 0 and there is room."
-)
+_NO_SUCH = "There is no such event: it was not counted, and is not in quarantine."
+_NOT_YOURS = "There is no such event of yours. One that was refused is there only if it was kept."
 
 
 class OneEvent(ManagementView):
@@ -85,7 +84,8 @@ class OneEvent(ManagementView):
         self.query()
         found = event_by_id(event, caller=self.caller.customer_id)
         if found is None:
-            raise Http404(_NO_SUCH if self.caller.customer_id is None else "No such event.")
+            operator = self.caller.customer_id is None
+            raise Http404(f"{_NO_SUCH} {what_is_kept()}" if operator else _NOT_YOURS)
         if isinstance(found, WholeFate):
             return Response(self._counted(found))
         operator = self.caller.customer_id is None

@@ -25,7 +25,7 @@ from metering.models import Meter, QuarantinedEvent, UsageEvent
 from metering.models.hours import occurred_before
 from metering.queries.corrections import as_in_force
 from metering.queries.events import events
-from metering.queries.quarantine import quarantined_of
+from metering.queries.quarantine import quarantined_of, what_is_kept
 
 SHOWN = 50
 _ASKED_MAX = 300
@@ -100,6 +100,7 @@ def operator_events(request: HttpRequest) -> HttpResponse:
             "asked": asked,
             "subject": subject,
             "customer": customer,
+            "what_is_kept": what_is_kept(),
             **shown,
         },
     )
@@ -109,8 +110,12 @@ def operator_events(request: HttpRequest) -> HttpResponse:
 def operator_event(request: HttpRequest, event: str) -> HttpResponse:
     """Show an operator one event, and what became of it."""
     _check(request)
-    found = _found(event)
     context = {**admin.site.each_context(request), "title": "Usage event", "operator": True}
+    try:
+        found = _found(event)
+    except Http404:
+        context |= {"asked": event, "missing": True, "what_is_kept": what_is_kept()}
+        return render(request, "billing/operator_events.html", context, status=404)
     if isinstance(found, WholeFate):
         customer = Customer.objects.get(id=found.metered.event.customer_id)
         context |= {"customer": customer, **fates.told(found)}

@@ -19,6 +19,7 @@ from metering.queries.events import MeterFate
 _STATES: Final = {
     "": wording.Tag("Counted", "good"),
     "refused": wording.Tag("Refused", "bad"),
+    "discarded": wording.Tag("Discarded", "bad"),
     "amend": wording.Tag("Amended", "warn"),
     "void": wording.Tag("Voided", "bad"),
     "restore": wording.Tag("Restored", "warn"),
@@ -123,12 +124,14 @@ def told(fate: WholeFate) -> dict[str, Any]:
 def told_refused(fate: RefusedFate, *, operator: bool) -> dict[str, Any]:
     """What the pages show of an event that was refused and kept."""
     row = fate.row
-    waits = row.state == row.State.WAITING
+    state = ""
+    if row.state in {row.State.WAITING, row.State.DISCARDED}:
+        state = "discarded" if row.state == row.State.DISCARDED else "refused"
     shown = row.properties if operator or not row.shape else {}
     return {
         "row": row,
         "customer": fate.customer,
-        "state": _STATES["refused"] if waits else _STATES[""],
+        "state": _STATES[state],
         "quarantine": quarantine_fate_body(row, operator=operator),
         "stopped": stopped(row, operator=operator),
         "properties": [(name, _text(value)) for name, value in sorted(shown.items())],

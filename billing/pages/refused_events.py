@@ -19,6 +19,7 @@ STATES: Final = {
     QuarantinedEvent.State.WAITING: wording.Tag("Waiting", "warn"),
     QuarantinedEvent.State.COUNTED: wording.Tag("Tried again, counted", "good"),
     QuarantinedEvent.State.DUPLICATE: wording.Tag("Came again, counted", "good"),
+    QuarantinedEvent.State.DISCARDED: wording.Tag("Discarded", "bad"),
 }
 
 

@@ -9,8 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
@@ -165,6 +167,14 @@ class FaultAdmin(LookedAt):
     ordering = ("-found_at",)
 
 
+class DiscardForm(ActionForm):
+    """Why, for the action that gives events up."""
+
+    reason = forms.CharField(
+        required=False, max_length=500, label="Why, if given up (the customer reads it)"
+    )
+
+
 @admin.register(QuarantinedEvent)
 class QuarantinedEventAdmin(LookedAt):
     """Events that were refused and kept: see why, try them again, give them up."""
@@ -184,6 +194,7 @@ class QuarantinedEventAdmin(LookedAt):
     search_fields = ("subject", "external_id", "source", "type")
     readonly_fields = ("point", "mend")
     ordering = ("-id",)
+    action_form = DiscardForm
     actions = ("redrive", "discard")
 
     def changelist_view(
@@ -205,7 +216,9 @@ class QuarantinedEventAdmin(LookedAt):
     @admin.display(description="What to do")
     def mend(self, row: QuarantinedEvent) -> str:
         """What helps, while it waits."""
-        return row.refusal.mend if row.state == row.State.WAITING else "Nothing: it is counted."
+        if row.state == row.State.WAITING:
+            return row.refusal.mend
+        return f"Nothing: it is {'discarded' if row.state == row.State.DISCARDED else 'counted'}."
 
     def has_mend_permission(self, request: HttpRequest) -> bool:
         """Whoever could change events may try them again."""
@@ -231,10 +244,11 @@ class QuarantinedEventAdmin(LookedAt):
 
     @admin.action(description="Give up for good", permissions=["mend"])
     def discard(self, request: HttpRequest, queryset: QuerySet[QuarantinedEvent]) -> None:
-        """Delete events that will never be counted."""
+        """Give events up that are not to be counted; that they were, and why, stays."""
         assert isinstance(request.user, Member)
         gone = redriving.discard(
             event_ids=list(queryset.values_list("id", flat=True)),
+            reason=request.POST.get("reason", "").strip()[:500],
             actor=request.user.public_id,
             now=datetime.now(UTC),
         )

@@ -23,7 +23,7 @@ from accounts.api.views import ManagementView
 from accounts.domain import ids
 from accounts.models import Customer, Gateway
 from metering.api.fields import until
-from metering.domain.refusals import TOLD
+from metering.domain.refusals import told_of
 from metering.models import QuarantinedEvent, UsageEvent
 from metering.operations import redriving
 from metering.queries.quarantine import event_bounds, quarantined_events, refused_of
@@ -50,7 +50,7 @@ class QuarantinedShape(serializers.Serializer[QuarantinedEvent]):
     )
     properties = serializers.DictField(
         help_text="Where there is a `shape`, what the translator reads of the item. Empty where it "
-        "was counted."
+        "was counted or discarded."
     )
     point = serializers.CharField(source="refusal.point", help_text="Where on its way it stopped.")
     code = serializers.CharField(help_text="Why it was refused the last time.")
@@ -60,7 +60,9 @@ class QuarantinedShape(serializers.Serializer[QuarantinedEvent]):
     gateway = PublicIdField(Gateway.PREFIX, source="gateway_id", allow_null=True)
     first_at = InstantField()
     last_at = InstantField()
-    closed_at = InstantField(allow_null=True, help_text="When it was counted.")
+    closed_at = InstantField(allow_null=True, help_text="When it was counted, or discarded.")
+    closed_by = serializers.CharField(help_text="Who discarded it; else empty.")
+    reason = serializers.CharField(help_text="Why it was discarded, where that was said.")
     times = serializers.IntegerField(help_text="How often it was reported and refused.")
 
     def get_event(self, row: QuarantinedEvent) -> str | None:
@@ -80,7 +82,9 @@ class QuarantineFateShape(serializers.Serializer[Any]):
     event = serializers.CharField(allow_null=True, help_text="As which event it is counted.")
     first_at = InstantField()
     last_at = InstantField()
-    closed_at = InstantField(allow_null=True)
+    closed_at = InstantField(allow_null=True, help_text="When it was counted, or discarded.")
+    closed_by = serializers.CharField(help_text="Who discarded it; else empty.")
+    reason = serializers.CharField(help_text="Why it was discarded, where that was said.")
     times = serializers.IntegerField()
 
 
@@ -100,7 +104,8 @@ class MyRefusedShape(serializers.Serializer[QuarantinedEvent]):
     event = serializers.SerializerMethodField(help_text="As which event it is counted.")
     first_at = InstantField()
     last_at = InstantField()
-    closed_at = InstantField(allow_null=True, help_text="When it was counted.")
+    closed_at = InstantField(allow_null=True, help_text="When it was counted, or discarded.")
+    reason = serializers.CharField(help_text="Why it was discarded, where that was said.")
     times = serializers.IntegerField(help_text="How often it was reported and refused.")
 
     def get_detail(self, row: QuarantinedEvent) -> str:
@@ -155,6 +160,9 @@ class Given(StrictSerializer):
 
     events = serializers.ListField(
         child=PublicIdField(QuarantinedEvent.PREFIX), min_length=1, max_length=AT_ONCE
+    )
+    reason = TextField(
+        max_length=500, required=False, help_text="Why; the events' customers read it, too."
     )
 
 
@@ -244,15 +252,23 @@ class Discard(ManagementView):
 
     @describe("Give up quarantined events", body=Given, answer=DiscardedShape)
     def post(self, request: Request) -> Response:  # noqa: ARG002
-        """Delete events that will never be counted. Those already gone are no fault."""
+        """Give events up that are not to be counted: their content goes, their fate stays.
+
+        Those already gone are no fault.
+        """
         asked = self.body(Given)
-        gone = redriving.discard(event_ids=asked["events"], actor=self.actor, now=self.now)
+        gone = redriving.discard(
+            event_ids=asked["events"],
+            reason=asked.get("reason", ""),
+            actor=self.actor,
+            now=self.now,
+        )
         return Response({"discarded": gone})
 
 
 def went_to(row: QuarantinedEvent) -> str | None:
-    """The public id of the event as which a row was counted; None while it waits."""
-    if row.state == row.State.WAITING:
+    """The public id of the event as which a row was counted; None where it was not."""
+    if row.state in {row.State.WAITING, row.State.DISCARDED}:
         return None
     assert row.customer_id is not None
     assert row.event_id is not None
@@ -261,7 +277,7 @@ def went_to(row: QuarantinedEvent) -> str | None:
 
 def told_to_customer(row: QuarantinedEvent) -> str:
     """Why it was refused, in words that tell nothing of the operator's catalogue or database."""
-    return TOLD.get(row.code, "It could not be counted.")
+    return told_of(row.code)
 
 
 def quarantine_fate_body(row: QuarantinedEvent | None, *, operator: bool) -> dict[str, Any] | None:
@@ -280,6 +296,8 @@ def quarantine_fate_body(row: QuarantinedEvent | None, *, operator: bool) -> dic
         "first_at": instant(row.first_at),
         "last_at": instant(row.last_at),
         "closed_at": until(row.closed_at),
+        "closed_by": _closed_by(row, operator=operator),
+        "reason": row.reason,
         "times": row.times,
     }
 
@@ -291,4 +309,15 @@ def stopped(row: QuarantinedEvent, *, operator: bool) -> str:
     if row.state == row.State.DUPLICATE:
         return f"It was refused, and came again: it is counted as {went_to(row)}."
     detail = row.detail if operator else told_to_customer(row)
-    return f"It was refused at its {row.refusal.point}: {detail}"
+    refused = f"It was refused at its {row.refusal.point}: {detail}"
+    if row.state != row.State.DISCARDED:
+        return refused
+    assert row.closed_at is not None
+    whom = _closed_by(row, operator=operator)
+    why = f": {row.reason}" if row.reason else "; why was not said."
+    return f"{refused} It was kept, and discarded {row.closed_at:%Y-%m-%d %H:%M} UTC by {whom}{why}"
+
+
+def _closed_by(row: QuarantinedEvent, *, operator: bool) -> str:
+    """Who discarded it; which of the operator's people it was is the operator's affair."""
+    return row.closed_by if operator or not row.closed_by else "the operator"

@@ -162,6 +162,11 @@ def refusal_of(code: str) -> Refusal:
     return REFUSALS.get(code, _OTHER)
 
 
+def told_of(code: str) -> str:
+    """Why an event was refused, in words that name nobody and tell nothing of the catalogue."""
+    return TOLD.get(code, "It could not be counted.")
+
+
 def is_kept(code: str, *, foreign: bool) -> bool:
     """Whether an event that was refused so may be kept. `foreign`: it could not be translated."""
     kept = refusal_of(code).kept

@@ -23,14 +23,16 @@ class QuarantinedEvent(models.Model):
     What could not be translated has a `shape`: `properties` is what remains of the item
     (metering/domain/shapes/remains.py), `options` what the address said; its id and type are empty.
 
-    One that was counted stays for its fate, without its properties: the last 20,000 of them
-    (metering/operations/redriving.py).
+    One that was counted or discarded stays for its fate, without its properties: the last 20,000 of
+    them (metering/operations/redriving.py). Where it is known whose a discarded one is `customer`
+    says it; else `subject` is empty, and `detail` names nobody.
     """
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"
         COUNTED = "counted", "Counted"
         DUPLICATE = "duplicate", "Counted before"
+        DISCARDED = "discarded", "Discarded"
 
     PREFIX: ClassVar[str] = "qua"
     id = models.BigAutoField(primary_key=True)
@@ -56,14 +58,19 @@ class QuarantinedEvent(models.Model):
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    closed_by = models.CharField(max_length=100, blank=True, default="", db_default="")
+    reason = models.CharField(
+        "Why discarded", max_length=500, blank=True, default="", db_default=""
+    )
     times = models.PositiveIntegerField(default=1)  # how often it was refused
 
     class Meta:
         constraints = [
             models.CheckConstraint(
                 condition=Q(state="waiting", digest__isnull=False, closed_at__isnull=True)
+                | Q(state="discarded", digest__isnull=True, closed_at__isnull=False)
                 | (
-                    ~Q(state="waiting")
+                    ~Q(state__in=["waiting", "discarded"])
                     & Q(
                         digest__isnull=True,
                         closed_at__isnull=False,

@@ -13,8 +13,9 @@ from django.db.models import Q
 from accounts.models import Customer
 from accounts.operations.auditing import audit
 from accounts.operations.versions import bump
+from accounts.queries import customer_by_reference
 from metering.domain.counting import TimeBounds
-from metering.domain.refusals import CHOSEN_ONLY, StillRefused
+from metering.domain.refusals import CHOSEN_ONLY, StillRefused, told_of
 from metering.models import QuarantinedEvent
 from metering.operations.admitting import Reported, admit, owner, read
 from metering.operations.rerolling import RangeInvalid
@@ -22,8 +23,12 @@ from metering.queries.usage import EventsGone
 
 log = logging.getLogger(__name__)
 SUBJECT = "quarantine"
-WENT_MAX = 20_000  # events that were counted, and stay for their fates
+WENT_MAX = 20_000  # events that wait no longer, and stay for their fates
 _WAITING = QuarantinedEvent.State.WAITING
+_CLOSED = (
+    *("state", "digest", "closed_at", "closed_by", "reason", "properties", "options", "size"),
+    *("customer", "subject", "detail"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,7 @@ def redrive(
     ]
     tally = Redriven(*(outcomes.count(each) for each in ("counted", "duplicates", "refused")))
     if tally.counted or tally.duplicates:
-        went = QuarantinedEvent.objects.exclude(state=_WAITING).order_by("-closed_at", "-id")
-        QuarantinedEvent.objects.filter(
-            id__in=list(went.values_list("id", flat=True)[WENT_MAX:])
-        ).delete()
+        _forget_the_oldest()
         audit(
             actor=actor,
             action="quarantine.redrive",
@@ -79,27 +81,50 @@ def redrive(
     return tally
 
 
-def discard(*, event_ids: Sequence[int], actor: str, now: datetime) -> int:
-    """Give events up for good; returns how many there were."""
+def discard(*, event_ids: Sequence[int], reason: str = "", actor: str, now: datetime) -> int:
+    """Give events up for good; returns how many there were that waited.
+
+    Of each stays for its fate that it was refused and why, and who discarded it, when and why;
+    nothing of its content, and where nobody knows whose it is, nothing that names a customer.
+    """
     with transaction.atomic():
         chosen = QuarantinedEvent.objects.filter(id__in=event_ids, state=_WAITING)
-        deleted, _ = chosen.delete()
-        if deleted:
+        rows = list(chosen.order_by("id").select_for_update())
+        subjects = {each.subject for each in rows if each.customer_id is None}
+        owners = {each: customer_by_reference(each) if each else None for each in subjects}
+        for row in rows:
+            row.state, row.digest = row.State.DISCARDED, None
+            row.closed_at, row.closed_by, row.reason = now, actor, reason
+            row.properties, row.options, row.size = {}, {}, 0
+            if row.customer_id is None and (whose := owners[row.subject]) is not None:
+                row.customer = whose
+            elif row.customer_id is None:
+                row.subject, row.detail = "", told_of(row.code)
+        QuarantinedEvent.objects.bulk_update(rows, _CLOSED, batch_size=1_000)
+        if rows:
+            _forget_the_oldest()
             audit(
                 actor=actor,
                 action="quarantine.discard",
                 subject=SUBJECT,
-                changes={"events": deleted},
+                changes={"events": len(rows), **({"reason": reason} if reason else {})},
                 now=now,
             )
-    return deleted
+    return len(rows)
+
+
+def _forget_the_oldest() -> None:
+    went = QuarantinedEvent.objects.exclude(state=_WAITING).order_by("-closed_at", "-id")
+    QuarantinedEvent.objects.filter(
+        id__in=list(went.values_list("id", flat=True)[WENT_MAX:])
+    ).delete()
 
 
 def forget_quarantined(*, now: datetime, kept: timedelta) -> int:
     """Delete what was first refused longer ago than that, and what erased customers still have.
 
-    That came while they were erased. Returns how many rows there were; the audit says how many had
-    not been counted.
+    That came while they were erased. Returns how many rows there were; the audit says how many
+    still waited.
     """
     with transaction.atomic():
         old = QuarantinedEvent.objects.filter(

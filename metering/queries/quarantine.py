@@ -68,6 +68,24 @@ def in_quarantine(number: int) -> tuple[QuarantinedEvent, Customer | None] | Non
     return row, row.customer if row.customer_id else customer_by_reference(row.subject)
 
 
+def what_is_kept() -> str:
+    """What an operator is told who finds no event: when refused ones are kept, and how to have it.
+
+    Nothing is stored of an event that was refused and not kept.
+    """
+    begin = "Refused events are kept only when the quarantine is on"
+    if not settings.QUARANTINE_EVENTS:
+        return (
+            f"{begin}, and it is off: set FAREBOX_QUARANTINE_EVENTS to how many may wait, such as "
+            "10000, and start web and gate anew. It keeps what is refused from then on."
+        )
+    return (
+        f"{begin}, as it is now (FAREBOX_QUARANTINE_EVENTS is {settings.QUARANTINE_EVENTS}), while "
+        f"there is room, for {settings.QUARANTINE_DAYS} days, and not for every reason: see "
+        "Quarantine in docs/reporting.md."
+    )
+
+
 def event_bounds() -> TimeBounds:
     """The operator's bounds on the time of an event."""
     return TimeBounds(

@@ -74,6 +74,7 @@ def test_a_key_lists_its_customers_and_no_others(later: Customer) -> None:
         "first_at": "2026-11-15T10:30:00Z",
         "last_at": "2026-11-15T10:30:00Z",
         "closed_at": None,
+        "reason": "",
         "times": 2,
     }
     assert foreign.public_id in own(get(as_customer(other), "/me/quarantine"))

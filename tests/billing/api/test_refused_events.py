@@ -69,6 +69,8 @@ def test_an_event_in_quarantine_has_a_fate(operator: Client, later: Customer) ->
             "first_at": "2026-11-15T10:30:00Z",
             "last_at": "2026-11-15T10:30:00Z",
             "closed_at": None,
+            "closed_by": "",
+            "reason": "",
             "times": 1,
         },
         "stopped": "It was refused at its meter: No meter counts it.",
@@ -121,16 +123,6 @@ def test_a_customer_sees_its_own_and_in_its_own_words(later: Customer) -> None:
     assert told["fate"]["stopped"] == "It was refused at its shape: It could not be counted."
     for hidden in (foreign.public_id, nobodys.public_id, evt(a_customer()), "qua_x"):
         assert get(own, f"/events/{hidden}").status_code == 404
-
-
-def test_what_was_not_kept_is_not_found(operator: Client, later: Customer) -> None:
-    for address in (evt(later), ids.encode("qua", 7), "qua_x"):
-        answer = get(operator, f"/events/{address}")
-        assert answer.status_code == 404
-    detail = get(operator, f"/events/{evt(later)}").json()["detail"]
-    assert "FAREBOX_QUARANTINE_EVENTS" in detail
-    unowned = ids.encode_owned("evt", customer_id=7, key=KEY)
-    assert get(operator, f"/events/{unowned}").status_code == 404
 
 
 def test_the_customers_pages_tell_it(later: Customer) -> None:

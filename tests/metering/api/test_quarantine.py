@@ -56,6 +56,8 @@ def test_they_are_listed_as_they_were_reported(operator: Client, later: Customer
         "first_at": "2026-11-15T10:30:00Z",
         "last_at": "2026-11-15T10:30:00Z",
         "closed_at": None,
+        "closed_by": "",
+        "reason": "",
         "times": 1,
     }
     assert first["gateway"].startswith("gw_")
@@ -89,8 +91,15 @@ def test_they_are_given_up(operator: Client) -> None:
     rows = [quarantined(1), quarantined(2)]
     chosen = {"events": [row.public_id for row in rows]}
     discard(event_ids=[rows[0].id], actor="mem_1", now=NOW)
-    assert post(operator, "/quarantine/discard", chosen).json() == {"discarded": 1}
-    assert not QuarantinedEvent.objects.exists()
+    why = {"reason": "Counted by hand."}
+    assert post(operator, "/quarantine/discard", chosen | why).json() == {"discarded": 1}
+    assert get(operator, "/quarantine").json()["data"] == []
+    listed = get(operator, "/quarantine", state="discarded").json()["data"]
+    assert [each["reason"] for each in listed] == ["Counted by hand.", ""]
+    assert [each["closed_by"][:4] for each in listed] == ["opk_", "mem_"]
+    assert [each["properties"] for each in listed] == [{}, {}]
+    long = {"events": [rows[0].public_id], "reason": "x" * 501}
+    assert post(operator, "/quarantine/discard", long).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,10 @@ def test_staff_see_them_try_them_and_give_them_up(
     assert "1 counted, 0 counted before, 0 refused." in act(staff, "redrive", rows[0])
     assert "Nothing: it is counted." in staff.get(f"{PAGE}{rows[0].pk}/change/").content.decode()
     assert "1 given up." in act(staff, "discard", rows[1])
-    assert QuarantinedEvent.objects.get().state == "counted"
+    rows[1].refresh_from_db()
+    assert (rows[1].state, rows[1].closed_by[:4]) == ("discarded", "mem_")
+    assert "Nothing: it is discarded." in staff.get(f"{PAGE}{rows[1].pk}/change/").content.decode()
+    assert "customer reads it" in staff.get(PAGE).content.decode()
     assert UsageEvent.objects.count() == 1
     assert all(each.actor.startswith("mem_") for each in AuditEntry.objects.all())
 

@@ -254,15 +254,6 @@ def test_each_is_tried_once_in_a_run(customer: Customer) -> None:
     assert redrive() == Redriven()
 
 
-def test_giving_up(customer: Customer) -> None:
-    rows = [quarantined(1), quarantined(2)]
-    given: dict[str, Any] = {"actor": "mem_1", "now": NOW}
-    assert redriving.discard(event_ids=[rows[0].id, 10**9], **given) == 1
-    assert redriving.discard(event_ids=[rows[0].id], **given) == 0
-    assert AuditEntry.objects.get().changes == {"events": 1}
-    assert QuarantinedEvent.objects.get().id == rows[1].id
-
-
 def test_what_waited_too_long_is_forgotten() -> None:
     quarantined(1, first_at=NOW - timedelta(days=31))
     quarantined(2)
