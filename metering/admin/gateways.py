@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -49,7 +49,7 @@ class _GatewayFilter(admin.SimpleListFilter):
 class GatewayFaultAdmin(LookedAt):
     """What gateways got wrong in the last 30 days: one row a gateway and fault."""
 
-    list_display = ("fault", "gateway_shown", "count", "last_at", "first_at", "detail", "mend")
+    list_display = ("fault", "gateway_shown", "count", "last_at", "detail", "mend")
     list_filter = (_GatewayFilter, "code", "last_at")
     search_fields = ("gateway", "code", "detail", "param")
     search_help_text = "Part of a gateway's name, a fault's code, or its detail."
@@ -57,6 +57,13 @@ class GatewayFaultAdmin(LookedAt):
     fields = ("gateway_shown", "code", "means", "mend", "page", "detail", "param")
     fields += ("count", "first_at", "last_at")  # type: ignore[assignment]
     readonly_fields = ("gateway_shown", "means", "mend", "page")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list, under the name by which documents call it."""
+        title = {"title": "Gateways that ask wrongly", **(extra_context or {})}
+        return super().changelist_view(request, title)
 
     @admin.display(description="Fault", ordering="code")
     def fault(self, row: GatewayFault) -> str:

@@ -36,7 +36,7 @@ def test_the_list_says_who_what_and_what_to_do(staff: Client) -> None:
     seen("meter_unknown", gateway="gone")
     page = staff.get(LIST).content.decode()
     for words in (
-        "ateways that ask wrongly",
+        "<h1>Gateways that ask wrongly</h1>",
         "1234",
         "route_unknown (strangers, too)",
         "No /wp.",
