@@ -167,7 +167,7 @@ SPECTACULAR_SETTINGS = {
         "BackfillModeEnum": ["add", "replace"],
         "CreditKindEnum": ["promotional", "paid"],
         "CorrectionKindEnum": ["amend", "void", "restore", "repay"],
-        "QuarantineStateEnum": ["waiting", "counted", "duplicate"],
+        "QuarantineStateEnum": ["waiting", "counted", "duplicate", "discarded"],
     },
 }
 
