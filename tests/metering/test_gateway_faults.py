@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.metering.test_admin import staff
 
 __all__ = ["staff"]
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.traced]
 LIST = "/admin/metering/gatewayfault/"
 
 
