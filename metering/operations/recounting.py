@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
+from metering.domain.account import BalanceKey
 from metering.domain.aggregates import Total, merged, total_of
 from metering.domain.burndown import BalanceDelta, Deltas
 from metering.domain.meters import Aggregation, MeterTerms, dimensions_of
@@ -17,9 +18,10 @@ from metering.domain.recounting import PaidBy, Usage, recount
 from metering.domain.spans import hour_of
 from metering.domain.windows import RATE_UNITS
 from metering.models import Balance, Meter, UsageBatch, WindowMember
-from metering.operations.recounting_windows import count_anew, count_window, is_done_with
+from metering.operations.recounting_windows import count_anew, count_windows, is_done_with
 from metering.operations.repaying import Touched, write_grants
 from metering.queries.meters import all_terms
+from metering.queries.retention import gone_before
 from metering.queries.standing import account_in, add_paying_balances
 
 
@@ -91,9 +93,7 @@ class Recounting:
         if deltas:
             UsageBatch.objects.create(created_at=now, customers=[self._customer_id], deltas=deltas)
         self._write_members()
-        for key, change in sorted(self._deltas.balances.items()):
-            kind = self._kind(key[0])
-            _write_balance(self._customer_id, key, change, kind=kind, now=now)
+        self._write_balances(now=now)
         write_grants(self._customer_id, self._deltas)
         count_anew(self._account, touched=self._touched, hours=self._hours, now=now)
 
@@ -151,6 +151,45 @@ class Recounting:
             ignore_conflicts=True,
         )
 
+    def _write_balances(self, *, now: datetime) -> None:
+        """Write what changed. Where a row is not there, or may lack something, the window is
+        counted from its events."""
+        changed = sorted(self._deltas.balances.items())
+        gone = gone_before()
+        anew = {}
+        for key, change in changed:
+            if _is_kept(key, change):
+                if change.used or change.grant_used or change.latest_at:
+                    read = {} if change.latest_at is None else {"latest_at": change.latest_at}
+                    _row(self._customer_id, key).update(
+                        used=F("used") + change.used,
+                        grant_used=F("grant_used") + change.grant_used,
+                        **read,
+                    )
+            elif not is_done_with(key, end_at=change.end_at, gone=gone, now=now):
+                anew[key] = (self._kind(key[0]), change.end_at)
+        begun = []
+        for key, counted in count_windows(self._customer_id, anew).items():
+            change = self._deltas.balances[key]
+            values = {"used": counted.used, "latest_at": counted.latest_at}
+            if change.stored:
+                grant_used = F("grant_used") + change.grant_used
+                _row(self._customer_id, key).update(grant_used=grant_used, **values)
+            elif counted.begun:
+                meter_id, unit, start_at = key
+                begun.append(
+                    Balance(
+                        customer_id=self._customer_id,
+                        meter_id=meter_id,
+                        window=unit,
+                        start_at=start_at,
+                        end_at=change.end_at,
+                        grant_used=change.grant_used,
+                        **values,
+                    )
+                )
+        Balance.objects.bulk_create(begun)
+
     def _kind(self, meter_id: int) -> Aggregation:
         return self._terms(meter_id)[0].aggregation
 
@@ -186,48 +225,16 @@ def _delta(
     return found
 
 
-def _write_balance(
-    customer_id: int,
-    key: tuple[int, str, datetime],
-    change: BalanceDelta,
-    *,
-    kind: Aggregation,
-    now: datetime,
-) -> None:
-    """Write one balance. The caller has raised the customer's version.
+def _is_kept(key: BalanceKey, change: BalanceDelta) -> bool:
+    """Whether a window's row says all that was in it, so that it changes by a difference alone.
 
-    Where the row is not there, or may lack what happened before the right began, the window is
-    counted from its events, but for windows of an hour or less that nobody asks for any more.
+    One by the minute or the hour may lack what happened before the right began.
     """
+    return change.stored and key[1] not in RATE_UNITS
+
+
+def _row(customer_id: int, key: BalanceKey) -> QuerySet[Balance]:
     meter_id, unit, start_at = key
-    if not (change.used or change.grant_used or change.latest_at):
-        return
-    row = Balance.objects.filter(
+    return Balance.objects.filter(
         customer_id=customer_id, meter_id=meter_id, window=unit, start_at=start_at
     )
-    if change.stored and unit not in RATE_UNITS:
-        read = {} if change.latest_at is None else {"latest_at": change.latest_at}
-        row.update(
-            used=F("used") + change.used, grant_used=F("grant_used") + change.grant_used, **read
-        )
-        return
-    if is_done_with(customer_id, key=key, end_at=change.end_at, now=now):
-        return
-    counted = count_window(customer_id, key=key, kind=kind, end_at=change.end_at)
-    if row.update(
-        used=counted.used,
-        latest_at=counted.latest_at,
-        grant_used=F("grant_used") + change.grant_used,
-    ):
-        return
-    if counted.used:
-        Balance.objects.create(
-            customer_id=customer_id,
-            meter_id=meter_id,
-            window=unit,
-            start_at=start_at,
-            end_at=change.end_at,
-            used=counted.used,
-            latest_at=counted.latest_at,
-            grant_used=change.grant_used,
-        )

@@ -7,7 +7,7 @@ windows they lie in are made anew, and grants pay what the window needs of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from metering.models.hours import occurred_within
 from metering.operations.repaying import LONG_AGO, Touched, Window, release, settle
 from metering.operations.rerolling import SPAN_MAX, reroll
 from metering.queries.retention import gone_before
-from metering.queries.usage import refuse_what_is_gone, usage_total
+from metering.queries.usage import UsageOf, refuse_what_is_gone, usage_total, usage_totals
 
 
 class Count(NamedTuple):
@@ -32,6 +32,11 @@ class Count(NamedTuple):
 
     used: int
     latest_at: datetime | None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to keep: a latest reading may be of nothing."""
+        return bool(self.used) or self.latest_at is not None
 
 
 def count_window(
@@ -80,17 +85,37 @@ def count_window(
     return Count(used, happened)
 
 
-def is_done_with(customer_id: int, *, key: BalanceKey, end_at: datetime, now: datetime) -> bool:
-    """Whether a window is not counted any more: it is of an hour or less and over, and nothing is
-    kept of it, or its events may have been dropped."""
-    meter_id, unit, start_at = key
-    if unit not in RATE_UNITS or end_at > now:
-        return False
-    gone = gone_before()
-    row = Balance.objects.filter(
-        customer_id=customer_id, meter_id=meter_id, window=unit, start_at=start_at
-    )
-    return (gone is not None and start_at < gone) or not row.exists()
+def count_windows(
+    customer_id: int, wanted: Mapping[BalanceKey, tuple[Aggregation, datetime]]
+) -> dict[BalanceKey, Count]:
+    """`count_window` of each, given with its meter's kind and its end; of the ones that add up a
+    thousand by one statement.
+
+    The caller has raised the customer's version. Raises EventsGone.
+    """
+    found: dict[BalanceKey, Count] = {}
+    spans: dict[BalanceKey, UsageOf] = {}
+    for key, (kind, end_at) in wanted.items():
+        if kind.adds_up:
+            meter_id, unit, start_at = key
+            from_at = LONG_AGO if unit == "lifetime" else start_at
+            spans[key] = UsageOf(customer_id, meter_id, from_at, end_at)
+        else:
+            found[key] = count_window(customer_id, key=key, kind=kind, end_at=end_at)
+    totals = usage_totals(spans.values())
+    return found | {key: Count(totals[span], None) for key, span in spans.items()}
+
+
+def is_done_with(
+    key: BalanceKey, *, end_at: datetime, gone: datetime | None, now: datetime
+) -> bool:
+    """Whether a window is not counted any more: it is of an hour or less and over, and its events
+    may have been dropped, which those before `gone` were.
+
+    Any other is counted also when it is over: a late event may begin it yet, and counts on from
+    what is there.
+    """
+    return key[1] in RATE_UNITS and end_at <= now and gone is not None and key[2] < gone
 
 
 def count_anew(
@@ -108,8 +133,10 @@ def count_anew(
     """
     _make_hours(account.customer_id, hours)
     windows = _windows(account, touched)
+    gone = gone_before()
     for window in windows:
-        _write_window(account, window, now=now)
+        if not is_done_with(window.key, end_at=window.end_at, gone=gone, now=now):
+            _write_window(account, window, now=now)
     for each in touched:
         if not any(window.burns and each in window.touched for window in windows):
             release(account, each)
@@ -147,8 +174,6 @@ def _windows(account: Account, touched: Iterable[Touched]) -> list[Window]:
 def _write_window(account: Account, window: Window, *, now: datetime) -> None:
     """Write what it comes to. The caller has raised the customer's version."""
     meter_id, unit, start_at = window.key
-    if is_done_with(account.customer_id, key=window.key, end_at=window.end_at, now=now):
-        return
     counted = count_window(
         account.customer_id, key=window.key, kind=window.kind, end_at=window.end_at
     )
@@ -157,7 +182,7 @@ def _write_window(account: Account, window: Window, *, now: datetime) -> None:
     )
     paid = settle(account, window, used=counted.used, now=now) if window.burns else 0
     values = {"used": counted.used, "latest_at": counted.latest_at, "grant_used": paid}
-    if not row.update(**values) and counted.used:
+    if not row.update(**values) and counted.begun:
         Balance.objects.create(
             customer_id=account.customer_id,
             meter_id=meter_id,

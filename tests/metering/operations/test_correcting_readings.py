@@ -154,15 +154,6 @@ def test_what_has_lost_its_events_cannot_be_counted_anew(customer: Customer) -> 
     assert Balance.objects.get(start_at__gt=early.occurred_at).used == 4
 
 
-def test_no_balance_is_made_for_an_hour_that_is_over(customer: Customer) -> None:
-    meter = metered(customer, "max", window="hour")
-    event = reads(customer, meter, 5, at=NOW - timedelta(days=1))
-    Balance.objects.all().delete()
-    correct(event, 6)
-    assert not Balance.objects.exists()
-    assert books_of(customer, meter) == {}
-
-
 @pytest.mark.parametrize("aggregation", READINGS)
 def test_other_dimensions_move_the_reading_to_another_bucket(
     customer: Customer, aggregation: str
