@@ -25,7 +25,7 @@ from accounts.models import (
     Member,
     OperatorKey,
 )
-from accounts.operations import customers, gateways, keys, members
+from accounts.operations import customers, erasing, gateways, keys, members
 
 if TYPE_CHECKING:  # generic for the type checker only
     AnyAdmin = admin.ModelAdmin[Any]
@@ -38,6 +38,7 @@ admin.site.site_header = "Farebox"
 admin.site.site_title = "Farebox"
 admin.site.index_title = "Operator"
 _REFUSALS = (
+    erasing.CustomerErased,
     customers.ExternalIdReserved,
     customers.ExternalIdTaken,
     gateways.GatewayNameTaken,
@@ -90,10 +91,15 @@ class OperatedAdmin(AnyAdmin):
         return False
 
     def each(self, request: HttpRequest, rows: QuerySet[Any], do: Callable[..., Any]) -> None:
-        """Do one operation for each row chosen in the list."""
+        """Do one operation for each row chosen in the list, and say for which it was refused."""
+        done = 0
         for row in rows:
-            do(row.pk, actor=actor_of(request), now=datetime.now(UTC))
-        self.message_user(request, f"Done for {len(rows)}.")
+            try:
+                do(row.pk, actor=actor_of(request), now=datetime.now(UTC))
+                done += 1
+            except _REFUSALS as error:
+                self.message_user(request, f"Not for {row.public_id}: {error}", messages.ERROR)
+        self.message_user(request, f"Done for {done}.")
 
     def show_once(self, request: HttpRequest, text: str) -> None:
         """Show a new key; it is not kept and cannot be shown again."""

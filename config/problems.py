@@ -21,6 +21,7 @@ from accounts.api import authentication, idempotency, parsing, permissions
 from accounts.domain import ids, keys, routes, scopes
 from accounts.domain.problem_types import PROBLEM_TYPES
 from accounts.operations import customers, gateways, members, versions
+from accounts.operations import erasing as account_erasing
 from accounts.operations import keys as key_operations
 from billing.domain import discounts as billing_discounts
 from billing.domain import invoices as billing_invoices
@@ -104,6 +105,7 @@ PROBLEMS: dict[type[Exception], str] = {
     customers.ExternalIdTaken: "conflict",
     customers.ExternalIdReserved: "parameter_invalid",
     customers.CurrencyFixed: "conflict",
+    account_erasing.CustomerErased: "conflict",
     members.EmailTaken: "conflict",
     members.MemberUnknown: "not_found",
     members.PasswordWeak: "parameter_invalid",

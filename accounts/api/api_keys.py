@@ -76,7 +76,7 @@ class ApiKeys(ManagementView):
 
     @describe("Issue an API key", body=NewApiKey, answer=NewApiKeyShape, status=201)
     def post(self, request: Request) -> Response:  # noqa: ARG002
-        """Issue a key to a customer; it works from the next call on."""
+        """Issue a key to a customer; it works from the next call on. Not to an erased one (409)."""
         asked = self.body(NewApiKey)
         customer = asked.pop("customer")
         key, made = keys.issue_api_key(customer.id, **asked, actor=self.actor, now=self.now)

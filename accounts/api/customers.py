@@ -136,7 +136,7 @@ class ResumeCustomer(ManagementView):
 
     @describe("Resume a customer", body=NoBody, answer=CustomerShape)
     def post(self, request: Request, reference: str) -> Response:  # noqa: ARG002
-        """Resume; twice changes nothing."""
+        """Resume; twice changes nothing. Whoever was erased is not resumed (409)."""
         self.body(NoBody)
         customer = customers.resume_customer(
             customer_of(reference).id, actor=self.actor, now=self.now

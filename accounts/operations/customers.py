@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import Customer, CustomerVersion
 from accounts.operations.auditing import audit
+from accounts.operations.erasing import refuse_erased
 from accounts.operations.versions import bump
 
 _RESERVED = ("cus_", "fb_")
@@ -119,7 +120,7 @@ def suspend_customer(customer_id: int, *, reason: str = "", actor: str, now: dat
 
 
 def resume_customer(customer_id: int, *, actor: str, now: datetime) -> Customer:
-    """Undo a suspension; doing it twice changes nothing. Raises CustomerUnknown."""
+    """Undo a suspension; doing it twice changes nothing. Raises CustomerUnknown, CustomerErased."""
     return _set_suspended(customer_id, suspended_at=None, reason="", actor=actor, now=now)
 
 
@@ -139,6 +140,8 @@ def _set_suspended(
 ) -> Customer:
     with transaction.atomic():
         customer = _locked(customer_id)
+        if suspended_at is None:
+            refuse_erased(customer_id)
         if (customer.suspended_at is None) == (suspended_at is None):
             return customer
         customer.suspended_at = suspended_at

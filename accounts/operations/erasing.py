@@ -12,6 +12,23 @@ from accounts.models import ApiKey, AuditEntry, Customer, Member
 NAME = "Erased"
 
 
+class CustomerErased(Exception):
+    """The customer was erased: the gate does not know it any more, and nothing brings it back."""
+
+
+def refuse_erased(customer_id: int) -> None:
+    """Raise CustomerErased where the customer was erased.
+
+    In the transaction of the caller, who has raised the customer's version: whoever erases it
+    raises it as well, so that what is said here holds until the commit.
+    """
+    if Customer.objects.filter(id=customer_id, erased_at__isnull=False).exists():
+        raise CustomerErased(
+            "The customer was erased, which is for good: the gate does not know it any more. "
+            "Make a new customer."
+        )
+
+
 def erase_account(customer_id: int, *, now: datetime) -> None:
     """Take away name, addresses, metadata, members and what the audit says of them; lock it out.
 

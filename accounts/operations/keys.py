@@ -18,6 +18,7 @@ from accounts.domain.keys import SECRET_LENGTH, KeyKind, NewKey, new_key
 from accounts.domain.scopes import checked_scopes
 from accounts.models import ApiKey, Credential, GatewayKey, OperatorKey
 from accounts.operations.auditing import audit
+from accounts.operations.erasing import refuse_erased
 from accounts.operations.versions import bump, bump_catalogue
 
 OVERLAP_MAX_S = 30 * 86_400
@@ -52,10 +53,11 @@ def issue_api_key(
     actor: str,
     now: datetime,
 ) -> tuple[ApiKey, NewKey]:
-    """Give a customer a key; raises CustomerUnknown or ExpiryPassed."""
+    """Give a customer a key; raises CustomerUnknown, CustomerErased or ExpiryPassed."""
     made = _mint(KeyKind.CUSTOMER)
     with transaction.atomic():
         bump(customer_id)
+        refuse_erased(customer_id)
         key = ApiKey(customer_id=customer_id, name=name)
         _keep(key, made, expires_at=expires_at, actor=actor, action="api_key.issued", now=now)
     return key, made
@@ -100,11 +102,13 @@ def rotate_api_key(
     """Replace a key; the old one works for `overlap_seconds` more (0: not one call more).
 
     The new key lives as long as the old one was meant to. A key is rotated once: what was made by
-    the first rotation is rotated next. Raises KeyUnknown, KeyNotLive or OverlapInvalid.
+    the first rotation is rotated next. Raises KeyUnknown, KeyNotLive, CustomerErased or
+    OverlapInvalid.
     """
     with transaction.atomic():
         bump(_unlocked(ApiKey, key_id).customer_id)
         old = _locked(ApiKey, key_id)
+        refuse_erased(old.customer_id)
         if ApiKey.objects.filter(rotated_from=old).exists():
             raise KeyNotLive("The key was rotated before; rotate the key that replaced it.")
         new = ApiKey(customer_id=old.customer_id, name=old.name, rotated_from=old)

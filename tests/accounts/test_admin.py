@@ -21,7 +21,14 @@ from accounts.models import (
     OperatorKey,
 )
 from accounts.operations.gateways import routes_of
-from tests.factories.accounts import a_customer, a_gateway, a_member, an_api_key, an_operator_key
+from tests.factories.accounts import (
+    a_customer,
+    a_gateway,
+    a_member,
+    an_api_key,
+    an_erased_customer,
+    an_operator_key,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +103,19 @@ def test_customers_are_made_changed_suspended_and_resumed(pages: Client, staff: 
     assert last_entry(staff).action == "customer.suspended"
     act(pages, "customer", "resume", customer)
     assert last_entry(staff).action == "customer.resumed"
+
+
+def test_whoever_was_erased_is_not_resumed_and_gets_no_key(pages: Client) -> None:
+    erased, other = an_erased_customer(), a_customer()
+    act(pages, "customer", "suspend", other)
+    page = act(pages, "customer", "resume", other, erased)
+    assert f"Not for {erased.public_id}: The customer was erased" in page
+    assert "Done for 1." in page
+    other.refresh_from_db()
+    assert other.suspended_at is None
+    page = save(pages, "apikey/add", customer=erased.pk, name="new")
+    assert "The customer was erased" in page
+    assert not ApiKey.objects.exists()
 
 
 def test_members_are_invited_and_changed(pages: Client, staff: Member) -> None:

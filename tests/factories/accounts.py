@@ -7,15 +7,18 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import transaction
 from django.test import Client
 
 from accounts.domain.keys import NewKey
 from accounts.domain.routes import Route
 from accounts.models import ApiKey, Customer, Gateway, Member, OperatorKey
 from accounts.operations.customers import create_customer
+from accounts.operations.erasing import erase_account
 from accounts.operations.gateways import create_gateway
 from accounts.operations.keys import issue_api_key, issue_operator_key
 from accounts.operations.members import create_member
+from accounts.operations.versions import bump
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ACTOR = "system"
@@ -34,6 +37,15 @@ def an_api_key(customer: Customer | None = None, **members: Any) -> tuple[ApiKey
     """A key of the customer, or of a new one."""
     owner = customer or a_customer()
     return issue_api_key(owner.id, **{"name": "test", "actor": ACTOR, "now": NOW, **members})
+
+
+def an_erased_customer() -> Customer:
+    """Somebody who asked to be forgotten, and was."""
+    found = a_customer()
+    with transaction.atomic():
+        bump(found.id)
+        erase_account(found.id, now=NOW)
+    return found
 
 
 def an_operator_key(*scopes: str, **members: Any) -> tuple[OperatorKey, NewKey]:

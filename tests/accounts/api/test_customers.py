@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from accounts.models import AuditEntry, Customer, CustomerVersion
-from tests.factories.accounts import Api, a_customer, an_api_key, operator
+from accounts.models import ApiKey, AuditEntry, Customer, CustomerVersion
+from tests.factories.accounts import Api, a_customer, an_api_key, an_erased_customer, operator
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +62,19 @@ def test_suspending_and_resuming(api: Api) -> None:
     assert suspended.json()["suspended_at"]
     assert api.post(f"{path}/suspend").json() == suspended.json()
     assert api.post(f"{path}/resume").json()["suspended_at"] is None
+
+
+def test_whoever_was_erased_is_not_resumed_and_gets_no_key() -> None:
+    api, customer = operator("customers:write", "keys:write"), an_erased_customer()
+    told = [
+        api.post(f"customers/{customer.public_id}/resume"),
+        api.post("api-keys", {"customer": customer.public_id, "name": "ci", "expires_at": None}),
+    ]
+    for answer in told:
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert "was erased, which is for good" in answer.json()["detail"]
+    assert Customer.objects.get().suspended_at is not None
+    assert not ApiKey.objects.exists()
 
 
 @pytest.mark.parametrize(
