@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path
 
 from metering.domain.shapes.reading import ShapeInvalid
 from metering.domain.traces import Columns, RecordedCall, call_of
 from metering.management import tables
+from metering.management.pinned import Pinned
 
 
 class TraceInvalid(Exception):
@@ -21,34 +21,35 @@ class TraceInvalid(Exception):
 class Trace:
     """A file of calls, of which at most `limit` are played, each at its time moved `by`.
 
-    They come in the order of the file, which is not sorted by time. `digest` names its content.
+    They come in the order of the file, which is not sorted by time.
     """
 
-    path: Path
+    file: Pinned
     kind: tables.Format
     columns: Columns
-    digest: str
     limit: int | None = None
     by: timedelta = timedelta(0)
 
     def calls(self) -> Iterator[RecordedCall]:
-        """The calls one after the other; raises TraceInvalid at the first row that is none."""
+        """The calls one after the other; raises TraceInvalid at the first row that is none, and
+        FileChanged before the first one that is not what it was."""
         return islice(self._all(), self.limit)
 
     def _all(self) -> Iterator[RecordedCall]:
+        path = self.file.path
         try:
-            for number, (place, row) in enumerate(tables.placed(self.path, kind=self.kind)):
+            for number, (place, row) in enumerate(tables.placed(self.file, kind=self.kind)):
                 try:
                     if isinstance(row, ShapeInvalid):
                         raise row
                     yield call_of(number, row, self.columns).moved(self.by)
                 except ShapeInvalid as error:
-                    raise TraceInvalid(f"{self.path}, {place}: {error.detail}.") from error
+                    raise TraceInvalid(f"{path}, {place}: {error.detail}.") from error
                 except OverflowError as error:
-                    said = f"{self.path}, {place}: moved, it lies in no year there is."
+                    said = f"{path}, {place}: moved, it lies in no year there is."
                     raise TraceInvalid(said) from error
         except tables.FileInvalid as error:
-            raise TraceInvalid(f"{self.path}: {error}") from error
+            raise TraceInvalid(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Seen:
 def look_through(trace: Trace, *, progress: Callable[[int], None]) -> Seen:
     """Read all calls of a file, so that nothing is played of one that has a fault.
 
-    `progress` is told how many were read. Raises TraceInvalid.
+    `progress` is told how many were read. Raises TraceInvalid, FileChanged.
     """
     calls, first_at = 0, None
     for call in trace.calls():
@@ -70,5 +71,5 @@ def look_through(trace: Trace, *, progress: Callable[[int], None]) -> Seen:
         first_at = first_at or call.at
         progress(calls)
     if not calls:
-        raise TraceInvalid(f"{trace.path}: there are no calls in the file.")
+        raise TraceInvalid(f"{trace.file.path}: there are no calls in the file.")
     return Seen(calls, first_at)

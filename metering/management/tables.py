@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
+import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,6 +14,7 @@ import msgspec
 
 from metering.domain.bodies import BODY_MAX
 from metering.domain.shapes.reading import ShapeInvalid
+from metering.management.pinned import Pinned
 
 Format = Literal["csv", "jsonl", "parquet"]
 FORMATS: Final[tuple[Format, ...]] = ("csv", "jsonl", "parquet")
@@ -27,6 +29,7 @@ _CELL_MAX: Final = 8 * BODY_MAX
 _AT_ONCE: Final = 1_000
 # The number of a row, from 1, and what it says: its columns, or why it cannot be read.
 Numbered = tuple[int, Mapping[str, Any] | ShapeInvalid]
+Source = Path | Pinned
 Placed = tuple[str, Mapping[str, Any] | ShapeInvalid]
 
 
@@ -48,7 +51,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def count(path: Path, *, kind: Format) -> int:
+def count(path: Source, *, kind: Format) -> int:
     """How many rows a file has, having read all of it; raises FileInvalid.
 
     So nothing is sent of a file that turns out to be torn in its middle.
@@ -56,7 +59,7 @@ def count(path: Path, *, kind: Format) -> int:
     return sum(1 for _ in rows(path, kind=kind))
 
 
-def rows(path: Path, *, kind: Format, after: int = 0) -> Iterator[Numbered]:
+def rows(path: Source, *, kind: Format, after: int = 0) -> Iterator[Numbered]:
     """The rows of a file past the first `after`; memory does not grow with the file.
 
     A row that makes no sense is no fault of the others. Raises FileInvalid.
@@ -66,7 +69,7 @@ def rows(path: Path, *, kind: Format, after: int = 0) -> Iterator[Numbered]:
             yield number, row
 
 
-def placed(path: Path, *, kind: Format) -> Iterator[Placed]:
+def placed(path: Source, *, kind: Format) -> Iterator[Placed]:
     """The rows of a file, as `rows`, with where each of them stands: "line 3", or "row 3"."""
     what = "row" if kind == "parquet" else "line"
     for number, row in _READERS[kind](path):
@@ -76,9 +79,12 @@ def placed(path: Path, *, kind: Format) -> Iterator[Placed]:
 # Each row is read with the number of its line, of a Parquet file with its own, from 1.
 
 
-def _csv(path: Path) -> Iterator[Numbered]:
+def _csv(path: Source) -> Iterator[Numbered]:
     csv.field_size_limit(_CELL_MAX)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with (
+        path.open("rb") as raw,
+        io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as file,
+    ):
         reader = csv.reader(file, strict=True)
         try:
             names = next(reader, [])
@@ -101,7 +107,7 @@ def _row(names: list[str], cells: list[str]) -> Mapping[str, Any] | ShapeInvalid
     return dict(zip(names, cells, strict=True))
 
 
-def _jsonl(path: Path) -> Iterator[Numbered]:
+def _jsonl(path: Source) -> Iterator[Numbered]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -115,11 +121,11 @@ def _jsonl(path: Path) -> Iterator[Numbered]:
                 yield number, found
 
 
-def _parquet(path: Path) -> Iterator[Numbered]:
+def _parquet(path: Source) -> Iterator[Numbered]:
     yield from enumerate(_rows_of_parquet(path), start=1)
 
 
-def _rows_of_parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
+def _rows_of_parquet(path: Source) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
     if importlib.util.find_spec("pyarrow") is None:
         raise FileInvalid('Parquet needs the extra: pip install "farebox[parquet]".')
     import pyarrow
@@ -127,7 +133,10 @@ def _rows_of_parquet(path: Path) -> Iterator[Mapping[str, Any] | ShapeInvalid]:
 
     try:
         # Times of 96 bits are read as nanoseconds else, which end in the year 2262.
-        with pyarrow.parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+        with (
+            path.open("rb") as raw,
+            pyarrow.parquet.ParquetFile(raw, coerce_int96_timestamp_unit="us") as file,
+        ):
             for batch in file.iter_batches(batch_size=_AT_ONCE):
                 fields = [field.with_type(_micro(field.type)) for field in batch.schema]
                 yield from _of_batch(batch.cast(pyarrow.schema(fields), safe=False))
@@ -185,7 +194,7 @@ def _of_cells(batch: Any, at: int) -> Mapping[str, Any] | ShapeInvalid:
     return found
 
 
-_READERS: Final[Mapping[Format, Callable[[Path], Iterator[Numbered]]]] = {
+_READERS: Final[Mapping[Format, Callable[[Source], Iterator[Numbered]]]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "parquet": _parquet,

@@ -16,11 +16,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from metering.domain.traces import PRESETS, Columns
 from metering.management import tables
 from metering.management.lines import CallsFailed
+from metering.management.pinned import FileChanged, pin
 from metering.management.playing import Score, Tally, play
 from metering.management.recordings import Trace, TraceInvalid, look_through
 from metering.management.registering import Registrar
 
 _SHOWN_EVERY_S = 0.2
+# What follows "FILE has changed since it was read first."
+_NOT_PLAYED = "Nothing of it was played. Play a copy that nobody writes to."
+_PLAYED = (
+    "What was played before that counts, and nothing was played of what changed. Play it again as "
+    "it was, from a copy: what was counted is recognised. A changed file is another one: all of it "
+    "would count."
+)
 
 
 class Command(BaseCommand):
@@ -65,15 +73,18 @@ class Command(BaseCommand):
         """Look through the whole file, then play it. Nothing is sent of one that has a fault."""
         _refuse_nonsense(options)
         file: Path = options["file"]
+        begun = False
         try:
             trace = _trace(file, options)
             seen = look_through(trace, progress=_Shown("calls read").show)
             if options["start_at"] and seen.first_at:
                 trace = replace(trace, by=options["start_at"] - seen.first_at)
             score = _score(trace, options)
+            trace.file.refuse_changed()
             registrar = Registrar(score.base_url, operator_key=options["operator_key"])
             registrar.provide(score.customers, plan=options["plan"])
-            began = time.monotonic()
+            trace.file.refuse_changed()  # that may have taken a while
+            began, begun = time.monotonic(), True
             tally = play(
                 trace.calls(),
                 score=score,
@@ -84,6 +95,8 @@ class Command(BaseCommand):
         except (tables.FileInvalid, TraceInvalid, CallsFailed) as error:
             said = str(error).encode(errors="backslashreplace").decode()  # a name may be no UTF-8
             raise CommandError(said) from error
+        except FileChanged as error:
+            raise CommandError(f"{error} {_PLAYED if begun else _NOT_PLAYED}") from error
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror or error}") from error
         except KeyboardInterrupt as error:
@@ -129,10 +142,9 @@ def _trace(file: Path, options: dict[str, Any]) -> Trace:
     if file.exists() and not file.is_file():
         raise CommandError(f"{file} is no file: it is read more than once, so a pipe will not do.")
     return Trace(
-        path=file,
+        file=pin(file),
         kind=options["format"] or tables.format_of(file),
         columns=_columns(options),
-        digest=tables.digest_of(file),
         limit=options["limit"],
     )
 
@@ -161,7 +173,7 @@ def _score(trace: Trace, options: dict[str, Any]) -> Score:
         base_url=base_url.rstrip("/"),
         key=options["key"],
         source=gateway if named else "replay",
-        digest=trace.digest,
+        digest=trace.file.digest,
         customers=[f"replay-{number}" for number in range(1, options["customers"] + 1)],
         meter=options["meter"],
         event_type=options["event_type"],

@@ -16,6 +16,7 @@ import pytest
 
 from metering.domain.traces import PRESETS
 from metering.management import tables
+from metering.management.pinned import pin
 from metering.management.recordings import Trace, TraceInvalid, look_through
 
 HEAD = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -57,7 +58,7 @@ FILES: dict[tables.Format, Callable[[Path, Iterable[Row]], Path]] = {
 
 
 def trace_of(path: Path, kind: tables.Format, **more: Any) -> Trace:
-    return Trace(path, kind, PRESETS["llm-trace"], "digest", **more)
+    return Trace(pin(path), kind, PRESETS["llm-trace"], **more)
 
 
 def nothing(_: int) -> None:
