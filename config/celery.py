@@ -15,7 +15,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-app = Celery("farebox")
+# Every task first looks whether it may go by this clock.
+app = Celery("farebox", task_cls="config.clocks:GuardedTask")
 
 
 def _broker() -> tuple[str, dict[str, Any]]:

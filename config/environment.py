@@ -182,7 +182,7 @@ CLOCKS_APART_S = _whole(
     "FAREBOX_CLOCKS_APART_S",
     300,
     "How far a process's clock may be from the database's. A gate whose clock is further off "
-    "answers 503 unavailable, and /readyz says so.",
+    "answers 503 unavailable, a worker leaves its tasks undone, and /readyz says so.",
     least=10,
     most=43_200,
 )

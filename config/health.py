@@ -14,8 +14,8 @@ from django.views.decorators.http import require_safe
 from kombu.exceptions import KombuError
 
 from accounts.models import Heartbeat
-from config import environment as env
 from config.celery import app
+from config.clocks import WORKER_OFF, ahead_of_database, too_far_apart
 from config.tasks import WORKER
 
 log = structlog.get_logger(__name__)
@@ -67,13 +67,8 @@ def _database() -> None:
 
 
 def _clock() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        (theirs,) = cursor.fetchone()
-    ahead_s = (datetime.now(UTC) - theirs).total_seconds()
-    if abs(ahead_s) > env.CLOCKS_APART_S.read():
-        side = "ahead of" if ahead_s > 0 else "behind"
-        raise NotReady(f"{abs(ahead_s):,.0f} s {side} the database's")
+    if off := too_far_apart(ahead_of_database()):
+        raise NotReady(off)
 
 
 def _migrations() -> None:
@@ -89,6 +84,9 @@ def _broker() -> None:
 
 
 def _worker() -> None:
+    refused = Heartbeat.objects.filter(name=WORKER_OFF).first()
+    if refused is not None and datetime.now(UTC) - refused.at <= HEARTBEAT_FRESH:
+        raise NotReady("the clock of one is too far from the database's: see its log")
     heart = Heartbeat.objects.filter(name=WORKER).first()
     if heart is None:
         raise NotReady("no heartbeat yet")

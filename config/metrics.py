@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from billing.models import Invoice, StripeEvent
 from config import environment as env
+from config.clocks import REFUSED
 from config.problems import problem_response
 from metering.models import Fault, Hold, Tally, UsageBatch
 from metering.operations.expiring import SWEPT
@@ -125,14 +126,19 @@ class Faults(Collector):
         yield GaugeMetricFamily("farebox_faults", "Invariants broken now", labels=["invariant"])
 
 
-class SweptHolds(Collector):
-    """How many holds the sweep has expired; it runs in workers, which nobody scrapes."""
+class Tallied(Collector):
+    """How often something happened in workers, which nobody scrapes: as a row of the database."""
+
+    def __init__(self, row: str, metric: str, about: str) -> None:
+        self._row = row
+        self._metric = metric
+        self._about = about
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """One counter, the same in every process; nothing while the database is away."""
         (counter,) = self.describe()
         try:
-            row = Tally.objects.filter(name=SWEPT).first()
+            row = Tally.objects.filter(name=self._row).first()
         except DatabaseError as error:
             log.warning("metrics.database_unreachable", exc_info=error)
             return
@@ -141,7 +147,13 @@ class SweptHolds(Collector):
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         """Its name, without asking the database when it is registered."""
-        yield CounterMetricFamily("farebox_swept_holds", "Holds that the sweep has expired")
+        yield CounterMetricFamily(self._metric, self._about)
+
+
+SWEPT_HOLDS = Tallied(SWEPT, "farebox_swept_holds", "Holds that the sweep has expired")
+REFUSED_TASKS = Tallied(
+    REFUSED, "farebox_clock_refused_tasks", "Tasks left undone: the worker's clock was too far off"
+)
 
 
 def _registry() -> CollectorRegistry:
@@ -150,7 +162,7 @@ def _registry() -> CollectorRegistry:
     if env.METRICS_DIR.read():
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    for rows in (WaitingRows(), QuarantinedBytes(), Faults(), SweptHolds()):
+    for rows in (WaitingRows(), QuarantinedBytes(), Faults(), SWEPT_HOLDS, REFUSED_TASKS):
         registry.register(rows)
     return registry
 

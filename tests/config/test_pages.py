@@ -15,7 +15,7 @@ from django.test import Client
 from accounts.domain.problem_types import PROBLEM_TYPES
 from accounts.models import OperatorKey
 from accounts.operations.heartbeats import beat
-from config import environment, generated, health
+from config import clocks, environment, generated, health
 from config.openapi import description, gate_paths
 from config.tasks import WORKER
 from tests.factories.accounts import Api
@@ -130,7 +130,7 @@ def test_readiness_needs_a_clock_near_the_databases(
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + timedelta(seconds=off_s)
 
-    monkeypatch.setattr(health, "datetime", Clock)
+    monkeypatch.setattr(clocks, "datetime", Clock)
     monkeypatch.setattr(health, "CHECKS", {"clock": health.CHECKS["clock"]})
     status, seen = readiness(client)
     assert (status, seen["clock"].endswith(said)) == (200 if said == "ok" else 503, True)
