@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import Counter
@@ -287,8 +287,10 @@ class Gate:
             self._notes = self._make_notes()
             engine.start()
         digest = self._digest(header)
-        catalogue = engine.catalogue
-        if digest not in catalogue.gateways:
+        catalogue, now = engine.catalogue, datetime.now(UTC)
+        key = catalogue.gateways.get(digest)
+        expired = key is not None and key.expires_at is not None and key.expires_at <= now
+        if key is None or expired:
             # Perhaps a new key: the batch compares the catalogue's version and reads it again.
             never_read = catalogue.version < 0
             look = engine.refreshed_catalogue if never_read else self._strangers.look
@@ -297,7 +299,10 @@ class Gate:
                     catalogue = await look()
             except TimeoutError as error:
                 raise Unavailable("the catalogue was not read in time") from error
-        return engine, digest, catalogue.caller(digest, now=datetime.now(UTC))
+        # What our clock calls expired is so by the database's, or nothing: of a clock that is far
+        # off the batch says so, for it decides nothing.
+        now = datetime.now(UTC) - (catalogue.ahead if expired else timedelta(0))
+        return engine, digest, catalogue.caller(digest, now=now)
 
     def _digest(self, header: bytes | None) -> bytes:
         if header is None:

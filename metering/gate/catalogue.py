@@ -65,6 +65,8 @@ class Catalogue:
     routes: Mapping[int, Sequence[Route]] = field(default_factory=dict)
     changed: Mapping[int, Sequence[MeterTerms]] = field(default_factory=dict)
     counts_members: bool = False  # whether any meter is unique
+    # By how much the process's clock was ahead of the database's when this was read.
+    ahead: timedelta = field(default=timedelta(0), compare=False)
 
     def meter_at(self, meter_id: int, at: datetime) -> MeterTerms:
         """The terms by which a meter counts what occurs at that moment."""
@@ -82,7 +84,7 @@ class Catalogue:
         key = self.gateways.get(digest)
         if key is None:
             raise Problem("key_unknown", "No gateway has this key.")
-        if key.disabled or (key.revoked_at is not None and key.revoked_at <= now):
+        if key.disabled or key.revoked_at is not None:  # at once, by whatever clock
             raise Problem("key_revoked", f"The key of the gateway {key.gateway!r} was revoked.")
         if key.expires_at is not None and key.expires_at <= now:
             raise Problem("key_expired", f"The key of the gateway {key.gateway!r} has expired.")
@@ -101,7 +103,7 @@ def versions_of_prices(row: Sequence[Any]) -> set[int]:
 
 def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catalogue:
     """Make the catalogue from the one row of read_catalogue.sql and the prices of its versions."""
-    version, meters, offers, gateways, features, routes, prices = row
+    version, meters, offers, gateways, features, routes, prices, read_at_us = row
     stored = msgspec.json.decode(meters or "[]")
     schedules = _schedules(msgspec.json.decode(prices or "[]"), books)
     archived = {each["id"] for each in stored if each["archived"]}
@@ -118,6 +120,7 @@ def build_catalogue(row: Sequence[Any], books: Mapping[int, PriceBook]) -> Catal
     counted = {each.key: each for key, each in firsts.items() if key not in archived}
     return Catalogue(
         version=version,
+        ahead=datetime.now(UTC) - (moment(read_at_us) or datetime.now(UTC)),
         meters=counted,
         meters_by_id=firsts,
         meters_by_type=by_type,

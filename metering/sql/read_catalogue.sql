@@ -1,6 +1,7 @@
 -- Reads what all customers share, as of one snapshot: meters with what they match from when on,
 -- offers, gateways with their keys, and which version of a price table stands from when on (the
--- prices themselves: read_prices.sql). In: nothing. Out: one row: the version, and JSON lists.
+-- prices themselves: read_prices.sql). In: nothing. Out: one row: the version, JSON lists, and the
+-- database's time.
 SELECT (SELECT version FROM accounts_catalogueversion),
        (SELECT json_agg(json_build_object(
                    'id', id, 'key', key, 'event_type', event_type, 'aggregation', aggregation,
@@ -41,4 +42,5 @@ SELECT (SELECT version FROM accounts_catalogueversion),
           LEFT JOIN metering_pricetableversion AS p
             ON p.table_id = t.id AND p.effective_at IS NOT NULL
          WHERE t.id IN (SELECT price_table_id FROM metering_meter
-                        UNION ALL SELECT price_table_id FROM metering_meterversion))::text
+                        UNION ALL SELECT price_table_id FROM metering_meterversion))::text,
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
+from accounts.models import ApiKey, GatewayKey
+from accounts.operations.keys import revoke_api_key
+from accounts.operations.versions import bump_catalogue
 from config import environment as env
 from metering.models import Denial, Hold, UsageEvent
 from metering.operations.rolling_up import roll_up
@@ -32,7 +36,7 @@ class Clock(datetime):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Clock]]:
-    for module in ("engine", "app"):
+    for module in ("engine", "app", "catalogue"):
         monkeypatch.setattr(f"metering.gate.{module}.datetime", Clock)
     yield Clock
     Clock.off = timedelta(0)
@@ -85,6 +89,51 @@ def test_a_clock_that_is_a_little_off_decides(
     clock.off = timedelta(0)
     assert world.check(mode="consume", id="c1").headers["farebox-replayed"] == "true"
     assert UsageEvent.objects.count() == 1
+
+
+def gateway_key(**fields: datetime) -> None:
+    with transaction.atomic():
+        bump_catalogue()
+        GatewayKey.objects.update(**fields)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_good_key_is_not_told_that_it_expired(
+    world: World, clock: type[Clock], short: bool
+) -> None:
+    world.gate.short = short
+    gateway_key(expires_at=datetime.now(UTC) + timedelta(days=7))
+    assert world.check(mode="consume", id="c1").status == 200
+    clock.off = MONTHS
+    got = world.check(mode="consume", id="c2")
+    assert (got.status, got.body["code"]) == (503, "unavailable")
+    assert "clock" in got.body["detail"]
+
+
+def test_an_expired_key_is_not_let_in(world: World, clock: type[Clock]) -> None:
+    now = datetime.now(UTC)
+    gateway_key(created_at=now - MONTHS, expires_at=now - timedelta(seconds=60))
+    got = world.check(mode="consume", id="c1")
+    assert (got.status, got.body["code"]) == (401, "key_expired")
+    for off in (MONTHS, -MONTHS):
+        clock.off = off
+        for _ in range(2):  # the short way, and the other one
+            assert world.check(mode="consume", id="c1").status in {401, 503}
+    assert not UsageEvent.objects.exists()
+
+
+@pytest.mark.parametrize("off", [timedelta(0), -APART / 2])
+def test_a_revoked_key_is_refused_at_once_whatever_the_clock_says(
+    world: World, clock: type[Clock], off: timedelta
+) -> None:
+    clock.off = off
+    assert world.check(mode="consume", id="c1").status == 200
+    revoke_api_key(ApiKey.objects.get().id, actor="opk_1", now=datetime.now(UTC))
+    assert world.check(mode="consume", id="c2").body["code"] == "key_revoked"
+    gateway_key(revoked_at=datetime.now(UTC))
+    while world.check().status != 401:  # a batch reads the catalogue anew
+        pass
+    assert world.check().body["code"] == "key_revoked"
 
 
 def test_the_log_says_it_once_and_again_when_it_is_mended(
