@@ -233,7 +233,7 @@ def check_credential(call: Call, work: Work, *, now: datetime) -> int | None:
     if call.reference.digest is None:
         return None
     key = work.account.keys[call.reference.digest]
-    if key.revoked_at is not None:  # at once, by whatever clock
+    if key.revoked_at is not None and key.revoked_at <= now:
         raise Problem("key_revoked", "The customer's key was revoked.", param="key")
     if key.expires_at is not None and key.expires_at <= now:
         raise Problem("key_expired", "The customer's key has expired.", param="key")
