@@ -104,8 +104,8 @@ class Gate:
         try:
             # An authorization looks at headers only; a forwarded body is none of our business.
             forwarded = scope["path"].startswith(authorize.PATH)
-            if self._engine is not None and _is_full(self._engine, scope["path"], headers):
-                raise Overloaded  # before the body is looked at: refusing must cost little
+            if self._engine is not None:  # before the body is looked at: refusing must cost little
+                _let_in(self._engine, scope["path"], headers)
             body, more = (b"", False) if forwarded else await bodies.begin(receive, headers)
             if more:
                 await self._known(headers.get(b"authorization"))  # strangers are not listened to
@@ -115,10 +115,10 @@ class Gate:
             answer = await self._answer(scope, headers, body)
         except Problem as refused:
             answer = self._refused(refused, headers, scope["path"])
-        except Overloaded:
+        except Overloaded as overloaded:
             metrics.OVERLOADED.inc()
             answer = self._too_many(scope["path"])
-            await self._await_refusal()
+            await self._await_refusal(overloaded.room)
             started = time.perf_counter()  # that took no work
         except Unavailable:
             answer = answers.problem(UNAVAILABLE, base_url=self._settings.base_url)
@@ -203,10 +203,10 @@ class Gate:
         else:
             reply(answer.status, headers, answer.encoded())
 
-    async def _await_refusal(self) -> None:
-        """Return when a refusal may be told."""
+    async def _await_refusal(self, room: Room | None) -> None:
+        """Return when a refusal may be told; the room that is full knows of it then."""
         if self._engine is not None:
-            pause = self._engine.room.refuse(time.monotonic())
+            pause = (room or self._engine.room).refuse(time.monotonic())
             if pause > 0:
                 await asyncio.sleep(pause)
 
@@ -327,12 +327,15 @@ class Gate:
         return digest
 
 
-def _is_full(engine: Engine, path: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request is refused unread: of how many calls it is, its length must tell."""
+def _let_in(engine: Engine, path: str, headers: Mapping[bytes, bytes]) -> None:
+    """Raise Overloaded for what is refused unread: of how many calls it is, its length tells."""
     length = headers.get(b"content-length", b"")
     many = not path.startswith(authorize.PATH) and length.isdigit() and int(length) > _FEW_BYTES
     room = engine.batches if many else engine.room
-    return engine.is_full(of_many=many) or (routing.begins(path) and room.full)
+    if routing.begins(path) and room.full:
+        raise Overloaded(room)
+    if engine.is_full(of_many=many):
+        raise Overloaded
 
 
 class _Taken(Waiter):

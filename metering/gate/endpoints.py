@@ -173,7 +173,7 @@ async def ask(engine: Engine, calls: Sequence[Call]) -> None:
         return
     room = engine.room_for(len(calls)) if isinstance(calls[0], Check) else None
     if room is not None and room.full:
-        raise Overloaded  # its length had not told of how many it is
+        raise Overloaded(room)  # its length had not told of how many it is
     waiter = Waiter(len(calls))
     for call in calls:
         call.waiter = waiter

@@ -42,7 +42,6 @@ LOSSES_BEFORE_LOCK = 3
 EXPIRED_AT_ONCE = 500  # of a customer
 RETRY_PAUSE_S = 0.05
 REAP_EVERY_S = 0.05
-BATCH_WAITS = 2  # times as long as a single check: who sends a hundred waits for a hundred
 
 
 @dataclass(slots=True)
@@ -56,7 +55,11 @@ class Written:
 
 
 class Overloaded(Exception):
-    """More waits than can be answered in time."""
+    """More waits than can be answered in time. `room`: the one that is full, if one is."""
+
+    def __init__(self, room: Room | None = None) -> None:
+        super().__init__()
+        self.room = room
 
 
 class Engine:
@@ -68,7 +71,7 @@ class Engine:
         self._limits = limits
         self._lines = Lines(batch=limits.batch, queue=limits.queue)
         self._clock = ClockWatch()
-        self.room, self.batches = Room(limits.wait_s), Room(limits.wait_s * BATCH_WAITS)
+        self.room, self.batches = Room(limits.wait_s), Room(limits.wait_s)
         self.turns = Turns()
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)

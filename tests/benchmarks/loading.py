@@ -14,7 +14,6 @@ from __future__ import annotations
 import gc
 import json
 import re
-import select
 import selectors
 import socket
 import sys
@@ -156,7 +155,8 @@ def opened(
     """Send at planned times, `rate` a second."""
     from_at, until_at = span
     step, clock = 1 / rate, time.perf_counter
-    idle, busy = list(callers), set[Caller]()
+    idle, busy = deque(callers), set[Caller]()  # in turn: who is silent for long is hung up on
+    waiting = _watched(callers)
     planned: deque[float] = deque()
     due_at = clock()
     while due_at < until_at or planned or busy:
@@ -165,7 +165,7 @@ def opened(
             planned.append(due_at)
             due_at += step
         while planned and idle:
-            caller = idle.pop()
+            caller = idle.popleft()
             caller.sent_at = planned.popleft()
             busy.add(caller)
             caller.send(next(sent))
@@ -174,20 +174,25 @@ def opened(
         pause = max(due_at - clock(), 0.0) if due_at < until_at else _STALLED_S
         if planned:
             pause = _STALLED_S  # nobody is idle: only an answer changes that
-        ready = select.select(busy, (), (), pause)[0]
+        ready = waiting.select(pause)
         if not ready and pause == _STALLED_S:
             seen.faults["unanswered"] += len(busy)
             break
-        for caller in ready:
-            answer = caller.answer()
-            if answer is None:
+        for key, _ in ready:
+            caller = key.data
+            if (answer := caller.answer()) is None:
                 continue
-            now = clock()
-            good = seen.judge(answer)
-            if good and caller.sent_at >= from_at:
-                seen.seconds.append(now - caller.sent_at)
+            if seen.judge(answer) and caller.sent_at >= from_at:
+                seen.seconds.append(clock() - caller.sent_at)
             busy.remove(caller)
             idle.append(caller)
+
+
+def _watched(callers: list[Caller]) -> selectors.BaseSelector:
+    waiting = selectors.DefaultSelector()
+    for caller in callers:
+        waiting.register(caller.socket, selectors.EVENT_READ, caller)
+    return waiting
 
 
 def run(plan: dict[str, Any]) -> dict[str, Any]:

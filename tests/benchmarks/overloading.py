@@ -22,7 +22,7 @@ STORM_S, TIMES = 30.0, 10
 P99_FLOOR = 2.0
 _STEPS = (64, 96, 144, 216, 324, 486, 729, 1_093, 1_640)
 _ITEMS = 100
-_LINES = 400  # connections in the open loop: those of calls that wait, and some for the refused
+_LINE_S = 2.5  # of the open loop's requests have connections: a refusal may take two to be told
 _SHARES = (
     0.5,
     0.6,
@@ -105,7 +105,15 @@ def _by_rate(effort: Effort, world: World) -> _Storm:
 
 def _paced(rate: float) -> Case:
     title = f"{rate:,.0f} requests of {_ITEMS} consumes a second"
-    return Case("paced", title, CHECK, "consume", _ITEMS, connections=_LINES, rate=rate)
+    return Case(
+        "paced",
+        title,
+        CHECK,
+        "consume",
+        _ITEMS,
+        connections=max(int(rate * _LINE_S), 64),
+        rate=rate,
+    )
 
 
 def _most_a_second(effort: Effort, world: World) -> float:
@@ -144,8 +152,8 @@ def _conditions(effort: Effort) -> dict[str, str]:
         "Server": "one uvicorn process with uvloop and httptools, "
         f"FAREBOX_GATE_WAIT_MS={environment.GATE_WAIT_MS.default}",
         "Load": "one process; a connection a caller, closed loop: who is answered or refused "
-        "asks again at once, whatever Retry-After says; open loop where a rate is told, over "
-        f"{_LINES} connections",
+        "asks again at once, whatever Retry-After says; open loop where a rate is told, with "
+        f"as many connections as requests leave in {_LINE_S:g} seconds",
         "Each row": f"one run of {effort.seconds:g} seconds where it does not say otherwise",
     }
 
