@@ -72,7 +72,7 @@ class Engine:
         self._lines = Lines(batch=limits.batch, queue=limits.queue)
         self._clock = ClockWatch()
         self.room, self.batches = Room(limits.wait_s), Room(limits.wait_s)
-        self.turns = Turns()
+        self.turns = Turns(self._lines.others_ask)
         self._copies = Copies(max(limits.copies, limits.flights * limits.batch))
         self.catalogue = Catalogue(version=-1)
         self._reads_begun = self._reads_done = 0

@@ -92,7 +92,7 @@ class Lines:
         self._queue = queue  # items that may wait
         self._few, self._many = Lane(), Lane()
         self._flown: set[Line] = set()
-        self._asked_at = -math.inf  # when the last of few came that has flown
+        self._asked_at = -math.inf  # when somebody last asked one thing
         self._wake = asyncio.Event()
 
     def free(self, *, of_many: bool) -> int:
@@ -106,12 +106,19 @@ class Lines:
         waiting = self._many.weight if of_many else self._few.weight + self._many.weight
         return not waiting or weight <= self.free(of_many=of_many)
 
+    def others_ask(self) -> bool:
+        """Whether somebody asked one thing just now, who would wait for those of many."""
+        return time.monotonic() - self._asked_at < QUIET_S
+
     def put(self, calls: Iterable[Call], *, first: bool = False) -> None:
         """Let calls wait, behind those of their lines or before them."""
         flown, few, many = self._flown, self._few, self._many
         for call in calls:
             queue = call.queue
-            lane = many if call.of_many else few
+            if call.of_many:
+                lane = many
+            else:
+                lane, self._asked_at = few, call.since
             line = lane.lines.get(queue)
             if line is None:
                 lane.lines[queue] = [call]
@@ -142,7 +149,7 @@ class Lines:
             await self._wake.wait()
         of_many = lane is self._many
         other, most = (self._few if of_many else self._many), self._batch
-        if of_many and time.monotonic() - self._asked_at < QUIET_S:
+        if of_many and self.others_ask():
             most = max(most // SHORTER, 1)
         flight = Flight(lane, of_many)
         while lane.ready and flight.weight < most:
@@ -153,8 +160,6 @@ class Lines:
             if line in other.lines:  # or it would never fly, if its customer never rests
                 other.ready.pop(line, None)
                 other.board(line, flight, most=most)
-        if flight.calls and not of_many:
-            self._asked_at = flight.calls[-1].since
         lane.flights.append(flight)
         lane.look()
         return flight

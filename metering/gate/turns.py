@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 PIECE = 64  # items: some milliseconds of work
 LONG = 16 * 1_024  # bytes of a body: more takes as long to read
@@ -16,11 +17,14 @@ class Turns:
     a single call, which takes some rounds, waits for all of them each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, are_needed: Callable[[], bool]) -> None:
+        self._are_needed = are_needed
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def turn(self) -> None:
         """Return when a piece may be done."""
+        if not self._are_needed():
+            return
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
         if not self._waiting:

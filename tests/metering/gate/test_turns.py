@@ -25,7 +25,7 @@ def test_several_have_a_piece_each_in_the_order_of_asking_and_no_round_has_two()
             seen.append(name)
 
     async def story() -> None:
-        turns, over = Turns(), asyncio.Event()
+        turns, over = Turns(lambda: True), asyncio.Event()
         others = asyncio.create_task(_rounds(over, seen))
         await asyncio.gather(*(work(name, turns) for name in "abc"))
         over.set()
@@ -41,7 +41,7 @@ def test_several_have_a_piece_each_in_the_order_of_asking_and_no_round_has_two()
 
 def test_who_went_away_holds_nobody_up() -> None:
     async def story() -> None:
-        turns = Turns()
+        turns = Turns(lambda: True)
         first, second, third = (asyncio.create_task(turns.turn()) for _ in range(3))
         await asyncio.sleep(0)
         first.cancel()
@@ -49,5 +49,18 @@ def test_who_went_away_holds_nobody_up() -> None:
         async with asyncio.timeout(5):
             await third
             await turns.turn()
+
+    asyncio.run(story())
+
+
+def test_without_anybody_else_nobody_waits_for_a_turn() -> None:
+    async def story() -> None:
+        turns, over, seen = Turns(lambda: False), asyncio.Event(), list[str]()
+        others = asyncio.create_task(_rounds(over, seen))
+        for _ in range(PIECES):
+            await turns.turn()
+        assert not seen
+        over.set()
+        await others
 
     asyncio.run(story())
