@@ -176,15 +176,23 @@ def _found(public: str, *, caller: int | None = None) -> WholeFate | RefusedFate
 
 
 def _refused(customer: Customer, asked: str) -> list[dict[str, str]]:
-    """What waits in quarantine of the customer's events that have the id asked for."""
+    """What is in quarantine of the customer's events that have the id asked for."""
     if not asked:
         return []
     owned = _owned(asked)
     named = Q(external_id=asked)
     if owned is not None and owned[0] == customer.id:
         named |= Q(event_id=owned[1])
-    waiting = quarantined_of(customer).filter(named, state=QuarantinedEvent.State.WAITING)
-    return [{"public_id": row.public_id, "external_id": row.external_id} for row in waiting[:SHOWN]]
+    states = QuarantinedEvent.State
+    found = quarantined_of(customer).filter(named, state__in=(states.WAITING, states.DISCARDED))
+    return [
+        {
+            "public_id": row.public_id,
+            "external_id": row.external_id,
+            "discarded": "discarded" if row.state == states.DISCARDED else "",
+        }
+        for row in found[:SHOWN]
+    ]
 
 
 def _listed(customer: Customer, *, asked: str, before: str) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class GatewayThatAsksAdmin(GatewayAdmin):
     @admin.display(description="Asks wrongly")
     def asks_wrongly(self, gateway: Gateway) -> str | SafeString:
         """What it got wrong, which leads to the list."""
+        if not gateway.name:
+            return "nothing seen"  # it is being added: what is nobody's is not its
         found = ", ".join(gateway_faults(gateway.name).values_list("code", flat=True))
         if not found:
             return "nothing seen"

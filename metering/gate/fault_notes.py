@@ -67,10 +67,12 @@ class FaultNotes:
 
     def note(self, fault: Misconfigured) -> None:
         """Remember a fault, to be written soon; returns at once, whatever the database does."""
+        if self._ending:
+            return
         kind, now = (fault.gateway, fault.code), datetime.now(UTC)
         note = self._notes.get(kind)
         if note is None:
-            if self._ending or not self._has_room():
+            if not self._has_room():
                 return
             note = self._notes[kind] = _Note(fault, now, now, due_at=self._clock())
         if not note.count:

@@ -147,3 +147,10 @@ def test_what_was_not_kept_says_how_to_have_it_kept(
     assert answer.status_code == 404
     assert answer.json()["detail"].endswith("is there only if it was kept.")
     assert "only if it was kept" in text(signed_in(a_member(later)), "/portal/events?id=event-9")
+
+
+def test_it_is_found_by_the_id_that_it_was_reported_with(later: Customer, staff: Client) -> None:
+    discarded()
+    told = "Refused, and not counted: event-1 (discarded)"
+    assert told in text(signed_in(a_member(later)), "/portal/events?id=event-1")
+    assert told in text(staff, "/admin/usage-events/?customer=later&id=event-1")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +17,7 @@ from accounts.domain import keys
 from metering.gate.fault_notes import FaultNotes
 from metering.gate.misconfigured import Misconfigured
 from metering.models import GatewayFault
+from metering.statements import load
 from tests.metering.gate.client import dsn
 from tests.metering.gate.conftest import World
 from tests.metering.gate.test_misconfigured import SOMEBODYS, ask
@@ -147,15 +151,31 @@ def test_processes_add_up_and_the_last_one_seen_is_shown() -> None:
 
     asyncio.run(note("One.", "Two."))
     first = GatewayFault.objects.get()
-    later = datetime(2999, 1, 1, tzinfo=UTC)
     asyncio.run(note("Three."))
     row = GatewayFault.objects.get()
     assert (row.count, row.detail, row.first_at) == (3, "Three.", first.first_at)
     assert row.last_at > first.last_at
-    GatewayFault.objects.update(last_at=later, param="newest")
-    asyncio.run(note("Late."))
+    _tell("Late.", at=first.last_at)
+    found = GatewayFault.objects.get()
+    assert (found.count, found.detail, found.last_at) == (4, "Three.", row.last_at)
+
+
+def test_a_clock_that_is_ahead_freezes_nothing() -> None:
+    _tell("Of the future.", at=datetime(2999, 1, 1, tzinfo=UTC))
+    assert GatewayFault.objects.get().last_at <= datetime.now(UTC)
+    GatewayFault.objects.update(last_at=datetime(2999, 1, 1, tzinfo=UTC))
+    _tell("Of now.", at=datetime.now(UTC))
     row = GatewayFault.objects.get()
-    assert (row.count, row.detail, row.param, row.last_at) == (4, "Three.", "newest", later)
+    assert (row.count, row.detail) == (2, "Of now.")
+    assert row.first_at <= row.last_at <= datetime.now(UTC)
+
+
+def _tell(detail: str, *, at: datetime) -> None:
+    """Write what a process saw at that moment, by its clock."""
+    times = {"first_at": at.isoformat(), "last_at": at.isoformat()}
+    row = {"gateway": "edge-1", "code": "route_unknown", "count": 1, "detail": detail, "param": ""}
+    with connection.cursor() as cursor:
+        cursor.execute(load("note_gateway_faults"), {"faults": json.dumps([row | times])})
 
 
 def test_what_cannot_be_written_is_written_later() -> None:
@@ -164,12 +184,14 @@ def test_what_cannot_be_written_is_written_later() -> None:
         notes = FaultNotes(NOWHERE, statement_timeout_ms=100, clock=lambda: now)
         notes.note(fault())
         await notes.stop()  # is not kept from ending
-        notes = FaultNotes(dsn(), statement_timeout_ms=100, clock=lambda: now, every_s=0.05)
-        async with await psycopg.AsyncConnection.connect(dsn()) as other:
-            await other.execute("LOCK TABLE metering_gatewayfault")
-            notes.note(fault())
-            notes.note(fault("key_expired"))
-            await asyncio.to_thread(_a_writer_waits)
+        notes = FaultNotes(dsn(), statement_timeout_ms=1_000, clock=lambda: now, every_s=0.05)
+        with psycopg.connect(dsn(), autocommit=True) as looks:
+            async with await psycopg.AsyncConnection.connect(dsn()) as other:
+                await other.execute("LOCK TABLE metering_gatewayfault")
+                notes.note(fault())
+                notes.note(fault("key_expired"))
+                await asyncio.to_thread(_until, looks, waits=True)
+                await asyncio.to_thread(_until, looks, waits=False)  # it has given up
         now = 1.0
         await at_rest()
         await notes.stop()
@@ -178,20 +200,22 @@ def test_what_cannot_be_written_is_written_later() -> None:
     assert kept() == [("edge-1", "key_expired", 1), ("edge-1", "route_unknown", 1)]
 
 
-def _a_writer_waits() -> None:
-    with psycopg.connect(dsn(), autocommit=True) as other:
-        while not other.execute(
-            "SELECT 1 FROM pg_locks WHERE NOT granted"
-            " AND relation = 'metering_gatewayfault'::regclass"
-        ).fetchone():
-            pass
+def _until(looks: psycopg.Connection[Any], *, waits: bool) -> None:
+    """Return when somebody waits for the table, or nobody does."""
+    deadline = time.monotonic() + 30
+    asked = (
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'metering_gatewayfault'::regclass"
+    )
+    while (looks.execute(asked).fetchone() is not None) != waits:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)  # between two looks at what another process does
 
 
 def test_answers_do_not_wait_for_a_table_that_is_locked(world: World) -> None:
-    with psycopg.connect(dsn()) as other:
+    with psycopg.connect(dsn()) as other, psycopg.connect(dsn(), autocommit=True) as looks:
         other.execute("LOCK TABLE metering_gatewayfault")
         assert ask(world, x_farebox_meter="").status == 503
-        _a_writer_waits()
+        _until(looks, waits=True)
         for _ in range(20):
             assert ask(world, x_farebox_meter="").status == 503
             assert ask(world).status == 200
@@ -212,8 +236,9 @@ def test_there_is_an_end_to_what_is_remembered() -> None:
         notes.note(fault("e"))
         await at_rest()
         await notes.stop()
-        notes.note(fault("f"))
+        for code in "ef":
+            notes.note(fault(code))
         await at_rest()
 
     asyncio.run(note())
-    assert [code for _, code, _ in kept()] == ["a", "b", "e"]
+    assert kept() == [("edge-1", code, 1) for code in "abe"]
