@@ -37,6 +37,7 @@ from metering.gate.request_ids import NAME, RequestIds
 from metering.gate.room import Room
 from metering.gate.store import Unavailable
 from metering.gate.strangers import Strangers
+from metering.gate.turns import LONG
 from metering.gate.wire import FAULT, UNAVAILABLE, Problem
 
 Scope = MutableMapping[str, Any]
@@ -118,7 +119,7 @@ class Gate:
         except Overloaded as overloaded:
             metrics.OVERLOADED.inc()
             answer = self._too_many(scope["path"])
-            await self._await_refusal(overloaded.room)
+            await self._await_refusal(overloaded.room, large=large is not None)
             started = time.perf_counter()  # that took no work
         except Unavailable:
             answer = answers.problem(UNAVAILABLE, base_url=self._settings.base_url)
@@ -203,10 +204,11 @@ class Gate:
         else:
             reply(answer.status, headers, answer.encoded())
 
-    async def _await_refusal(self, room: Room | None) -> None:
+    async def _await_refusal(self, room: Room | None, *, large: bool) -> None:
         """Return when a refusal may be told; the room that is full knows of it then."""
-        if self._engine is not None:
-            pause = (room or self._engine.room).refuse(time.monotonic())
+        if (engine := self._engine) is not None:
+            room = room or (engine.batches if large else engine.room)
+            pause = room.refuse(time.monotonic())
             if pause > 0:
                 await asyncio.sleep(pause)
 
@@ -328,14 +330,19 @@ class Gate:
 
 
 def _let_in(engine: Engine, path: str, headers: Mapping[bytes, bytes]) -> None:
-    """Raise Overloaded for what is refused unread: of how many calls it is, its length tells."""
+    """Raise Overloaded for what is refused unread: of how many calls it is, its length tells.
+
+    Where that leaves doubt, only what would be refused as both; the rest is judged when it is read.
+    """
     length = headers.get(b"content-length", b"")
-    many = not path.startswith(authorize.PATH) and length.isdigit() and int(length) > _FEW_BYTES
-    room = engine.batches if many else engine.room
-    if routing.begins(path) and room.full:
-        raise Overloaded(room)
-    if engine.is_full(of_many=many):
-        raise Overloaded
+    size = int(length) if length.isdigit() else None
+    few = path.startswith(authorize.PATH) or (size is not None and size <= _FEW_BYTES)
+    many = not few and size is not None and size > LONG
+    rooms = [engine.room] if few else [engine.batches] if many else [engine.room, engine.batches]
+    if routing.begins(path) and all(room.full for room in rooms):
+        raise Overloaded(rooms[-1])
+    if all(engine.is_full(of_many=room is engine.batches) for room in rooms):
+        raise Overloaded(rooms[-1])
 
 
 class _Taken(Waiter):

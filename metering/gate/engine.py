@@ -123,7 +123,7 @@ class Engine:
             for call in calls:
                 call.of_many = True
         if not self._lines.fit(weight, of_many=of_many):
-            raise Overloaded
+            raise Overloaded(self.batches if of_many else None)
         self._lines.put(calls)
 
     async def ready_catalogue(self) -> Catalogue:
@@ -241,12 +241,15 @@ class Engine:
                 continue
             async with store.locked(customer_id):
                 self._copies.drop(customer_id)
-                written = await self._write(lost, flight, store)
+                written = await self._write(lost, flight, store, locked=True)
             await self._conclude(written, store)  # the commit is behind us only here
 
-    async def _write(self, calls: list[Call], flight: Flight, store: Store) -> Written:
+    async def _write(
+        self, calls: list[Call], flight: Flight, store: Store, *, locked: bool = False
+    ) -> Written:
         """Decide calls and write them. Nobody is answered yet: a commit may still be ahead."""
-        if flight.of_many:
+        by_turns = flight.of_many and not locked  # nobody waits for others behind a lock
+        if by_turns:
             await self.turns.turn()
         now = datetime.now(UTC)
         with metrics.TRANSACTION.time():
@@ -269,7 +272,7 @@ class Engine:
             works = self._group(calls, flight, nobody, members=catalogue.counts_members)
             await self._expire(works, now, store)
             counting = Counting(catalogue, found, now, self._bounds)
-            if flight.of_many:
+            if by_turns:
                 await decide_by_turns(works.values(), counting, self.turns)
                 await self.turns.turn()
             else:

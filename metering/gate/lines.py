@@ -4,8 +4,9 @@ A call waits in the line of its customer. A *flight* takes whole lines, and a cu
 flight at a time, so that nothing is decided over what another flight has not written yet.
 
 There are two lanes. What came in a request of many items waits in one of its own, whose flights
-are its own too: who asks one thing waits for neither. Only a customer's own calls go together, and
-because a customer in the air cannot be asked about, flights of many are short while others ask.
+are its own too: who asks one thing waits for neither. Only a customer's own calls go together, what
+came alone before what came with many; and where both never rest, they fly in turn. Because a
+customer in the air cannot be asked about, flights of many are short while others ask.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ class Lane:
             return False
         return bool(self.ready) and self.waiting * 2 >= self.smallest
 
-    def board(self, line: Line, flight: Flight, *, most: int) -> None:
-        """Let the calls of a line begin to fly, until the flight has so many items."""
+    def board(self, line: Line, flight: Flight, *, most: int, fitting: bool = False) -> None:
+        """Let the calls of a line begin to fly, until the flight has so many items.
+
+        `fitting`: only those with which it has no more.
+        """
         waited = self.lines.pop(line, ())
         for place, call in enumerate(waited):
-            if flight.weight >= most:
+            if flight.weight >= most or (fitting and flight.weight + call.weight > most):
                 self.lines[line] = list(waited[place:])
                 break
             call.waits = False
@@ -92,13 +96,17 @@ class Lines:
         self._queue = queue  # items that may wait
         self._few, self._many = Lane(), Lane()
         self._flown: set[Line] = set()
+        self._owed: set[Line] = set()  # flew for one thing, so the next flight is for their many
         self._asked_at = -math.inf  # when somebody last asked one thing
         self._wake = asyncio.Event()
 
     def free(self, *, of_many: bool) -> int:
         """How many more items may wait; what comes in requests of many leaves others a quarter."""
         few, many = self._few.weight, self._many.weight
-        left = self._queue * 3 // 4 - many if of_many else self._queue - few - many
+        share = self._queue * 3 // 4
+        left = self._queue - few - min(many, share)  # what of many is the only one may be more
+        if of_many:
+            left = min(left, share - many)
         return max(left, 0 if many + few else 1)
 
     def fit(self, weight: int, *, of_many: bool) -> bool:
@@ -112,17 +120,16 @@ class Lines:
 
     def put(self, calls: Iterable[Call], *, first: bool = False) -> None:
         """Let calls wait, behind those of their lines or before them."""
-        flown, few, many = self._flown, self._few, self._many
+        flown, owed, few, many = self._flown, self._owed, self._few, self._many
         for call in calls:
             queue = call.queue
-            if call.of_many:
-                lane = many
-            else:
-                lane, self._asked_at = few, call.since
+            lane = many if call.of_many else few
+            if lane is few and call.since > self._asked_at:
+                self._asked_at = call.since
             line = lane.lines.get(queue)
             if line is None:
                 lane.lines[queue] = [call]
-                if queue not in flown:
+                if queue not in flown and queue not in owed:
                     lane.ready[queue] = None
             elif first:
                 line.insert(0, call)
@@ -148,18 +155,19 @@ class Lines:
             self._wake.clear()
             await self._wake.wait()
         of_many = lane is self._many
-        other, most = (self._few if of_many else self._many), self._batch
+        most = self._batch
         if of_many and self.others_ask():
             most = max(most // SHORTER, 1)
         flight = Flight(lane, of_many)
         while lane.ready and flight.weight < most:
             line, _ = lane.ready.popitem(last=False)
+            self._few.ready.pop(line, None)
+            self._many.ready.pop(line, None)
+            self._owed.discard(line)
             flight.lines.add(line)
             self._flown.add(line)
-            lane.board(line, flight, most=most)
-            if line in other.lines:  # or it would never fly, if its customer never rests
-                other.ready.pop(line, None)
-                other.board(line, flight, most=most)
+            self._few.board(line, flight, most=most)
+            self._many.board(line, flight, most=most, fitting=not of_many)
         lane.flights.append(flight)
         lane.look()
         return flight
@@ -184,8 +192,16 @@ class Lines:
         flight.lane.flights.remove(flight)
         flight.lane.look()
         self._flown -= flight.lines
-        for lane in (self._few, self._many):
-            lane.ready.update((line, None) for line in flight.lines if line in lane.lines)
+        self._owed -= flight.lines
+        for line in flight.lines:
+            if line in self._many.lines:
+                self._many.ready[line] = None
+                if flight.lane is self._few:
+                    self._many.ready.move_to_end(line, last=False)
+                    self._owed.add(line)
+                    continue
+            if line in self._few.lines:
+                self._few.ready[line] = None
         if self._few.ready or self._many.ready:
             self._wake.set()
 
@@ -200,6 +216,7 @@ class Lines:
         """Forget what waits."""
         self._few.clear()
         self._many.clear()
+        self._owed.clear()
 
     def _next(self) -> Lane | None:
         """The lane whose flight is worth it now: who asks one thing goes first."""

@@ -47,7 +47,9 @@ def on_sale() -> list[Offer]:
     """The plans as a gate reads them."""
     names = ("plan_key", "plan_name", "currency", "terms")
     stored = msgspec.json.encode(list(OfferRow.objects.order_by("rank", "id").values(*names)))
-    return list(build_catalogue((1, None, stored, None, None, None, None, None), {}).offers_in("usd"))
+    return list(
+        build_catalogue((1, None, stored, None, None, None, None, None), {}).offers_in("usd")
+    )
 
 
 def ways(of: Account, items: list[Item]) -> dict[str | None, bool]:

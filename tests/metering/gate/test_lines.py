@@ -170,6 +170,20 @@ def test_a_request_of_many_leaves_room_for_the_others() -> None:
         lines.put(_calls([2], weight=_QUEUE // 4 + 100))
         assert not lines.fit(1, of_many=False)
         assert lines.free(of_many=False) == 0
+        assert lines.free(of_many=True) == 0
+
+    asyncio.run(story())
+
+
+def test_few_and_many_together_fill_the_queue_and_no_more() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([1], weight=_QUEUE - 50))
+        lines.put(_calls([2], of_many=True, weight=20))
+        assert lines.free(of_many=True) == lines.free(of_many=False) == 30
+        lines = Lines(batch=_BATCH, queue=2_000)
+        lines.put(_calls([1], of_many=True, weight=5_000))  # as the only one it always may
+        assert lines.free(of_many=False) == 500
 
     asyncio.run(story())
 
@@ -181,5 +195,59 @@ def test_a_queue_of_nothing_lets_one_in(of_many: bool) -> None:
         assert lines.free(of_many=of_many)
         lines.put(_calls([1], of_many=of_many))
         assert not lines.free(of_many=of_many)
+
+    asyncio.run(story())
+
+
+async def _once_around(lines: Lines, asked: list[Call]) -> Flight:
+    """A flight of the one customer there is, who asks again as soon as it has landed."""
+    flight = await lines.take()
+    lines.land(flight)
+    lines.put(asked)
+    return flight
+
+
+def test_a_customer_that_never_rests_has_its_many_and_its_few_in_turn() -> None:
+    """Of one that imports, and asks all the while: neither waits for ever for the other."""
+
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([1] * 4, of_many=True, weight=1_000))
+        lines.put(_calls([1]))
+        seen = []
+        for _ in range(6):
+            flight = await _once_around(lines, _calls([1]))
+            seen.append([call.weight for call in flight.calls])
+        # Who asks one thing is in each flight, and before what came with many.
+        assert seen == [[1], [1, 1_000], [1], [1, 1_000], [1], [1, 1_000]]
+
+    asyncio.run(story())
+
+
+def test_what_came_with_many_flies_with_strangers_only_where_it_fits() -> None:
+    async def story() -> None:
+        lines = _lines()
+        lines.put(_calls([1], of_many=True, weight=20))
+        lines.put(_calls([2], of_many=True, weight=5_000))
+        lines.put(_calls([1, 2, 3]))
+        flight = await lines.take()
+        assert [(call.queue, call.weight) for call in flight.calls] == [
+            (1, 1),
+            (1, 20),
+            (2, 1),
+            (3, 1),
+        ]
+
+    asyncio.run(story())
+
+
+def test_what_is_put_back_later_is_not_taken_for_one_that_asks_now() -> None:
+    async def story() -> None:
+        lines = _lines()
+        old = _calls([1])
+        old[0].since -= 60
+        lines.put(_calls([2]))
+        lines.put_back(old)
+        assert lines.others_ask()
 
     asyncio.run(story())
