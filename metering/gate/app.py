@@ -37,7 +37,6 @@ from metering.gate.request_ids import NAME, RequestIds
 from metering.gate.room import Room
 from metering.gate.store import Unavailable
 from metering.gate.strangers import Strangers
-from metering.gate.turns import LONG
 from metering.gate.wire import FAULT, UNAVAILABLE, Problem
 
 Scope = MutableMapping[str, Any]
@@ -48,6 +47,7 @@ log = logging.getLogger(__name__)
 _OVERLOADED = Problem("overloaded", "Too many calls wait; retry with the same id.")
 _HEADER_KEPT = 100
 _FEW_BYTES = 2_048  # of a body with few items: a check takes a hundred and more
+_MANY_BYTES = 4_096  # a body of more is judged unread: to read it costs more than to refuse it
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ def _let_in(engine: Engine, path: str, headers: Mapping[bytes, bytes]) -> None:
     length = headers.get(b"content-length", b"")
     size = int(length) if length.isdigit() else None
     few = path.startswith(authorize.PATH) or (size is not None and size <= _FEW_BYTES)
-    many = not few and size is not None and size > LONG
+    many = not few and size is not None and size > _MANY_BYTES
     rooms = [engine.room] if few else [engine.batches] if many else [engine.room, engine.batches]
     if routing.begins(path) and all(room.full for room in rooms):
         raise Overloaded(rooms[-1])
